@@ -1,0 +1,57 @@
+package v1alpha1
+
+// Condition types and reasons of a Processor.
+const (
+	// ConditionReady is True while exactly one instance is ready to work.
+	ConditionReady = "Ready"
+
+	// ReasonRunning: the instance is ready.
+	ReasonRunning = "Running"
+	// ReasonStarting: the instance was created and is not ready yet.
+	ReasonStarting = "Starting"
+	// ReasonUnschedulable: no node takes the instance.
+	ReasonUnschedulable = "Unschedulable"
+	// ReasonContainerWaiting: the kubelet cannot start the container, e.g. its image cannot be pulled.
+	ReasonContainerWaiting = "ContainerWaiting"
+	// ReasonNotReady: the instance runs and fails its readiness probe.
+	ReasonNotReady = "NotReady"
+	// ReasonNodeLost: the node of the instance is not ready, so nobody can say how the instance is.
+	ReasonNodeLost = "NodeLost"
+	// ReasonWaitingForOldInstance: the old instance is not proven gone, so no new one may start.
+	ReasonWaitingForOldInstance = "WaitingForOldInstance"
+	// ReasonBackingOff: instances failed; the next start is delayed.
+	ReasonBackingOff = "BackingOff"
+	// ReasonEpochUnavailable: no epoch can be issued, so no instance may start.
+	ReasonEpochUnavailable = "EpochUnavailable"
+	// ReasonPodRejected: the API server refuses the pod.
+	ReasonPodRejected = "PodRejected"
+	// ReasonInvalidPodTemplate: spec.podTemplate cannot be merged over the generated pod.
+	ReasonInvalidPodTemplate = "InvalidPodTemplate"
+	// ReasonEdgeNodeUnknown: spec.placement.edgeNode names no EdgeNode.
+	ReasonEdgeNodeUnknown = "EdgeNodeUnknown"
+	// ReasonSuspended: spec.suspend is true.
+	ReasonSuspended = "Suspended"
+	// ReasonIDConflict: another Processor of this cluster has the same processorID.
+	ReasonIDConflict = "ProcessorIDConflict"
+
+	// ConditionUpdated is True while the instance is of the current spec. It is absent without an instance.
+	ConditionUpdated = "Updated"
+
+	// ReasonCurrent: the instance is of the current spec.
+	ReasonCurrent = "Current"
+	// ReasonReplacing: the instance is of an older spec and is being replaced.
+	ReasonReplacing = "Replacing"
+
+	// ConditionDatabaseSynced says how the Processor and its database row agree. It is absent where no
+	// database is configured, and while there is nothing to say.
+	ConditionDatabaseSynced = "DatabaseSynced"
+
+	// ReasonRowInvalid: the row cannot be rendered; the Processor keeps its last good spec.
+	ReasonRowInvalid = "RowInvalid"
+	// ReasonTemplateKeysIgnored: the row's template has keys that nobody knows; all else is applied.
+	ReasonTemplateKeysIgnored = "TemplateKeysIgnored"
+	// ReasonDeletionHeld: the row is gone, but too many rows went at once to believe it.
+	ReasonDeletionHeld = "DeletionHeld"
+	// ReasonRowConflict: the database has a row of this id that belongs to somebody else.
+	ReasonRowConflict = "RowConflict"
+)

@@ -1,0 +1,79 @@
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// FailoverPolicy says what happens to an edge node's processors when the node is lost.
+// +kubebuilder:validation:Enum=Enabled;Disabled
+type FailoverPolicy string
+
+const (
+	// FailoverEnabled moves the processors to the failover target, or to the cloud.
+	FailoverEnabled FailoverPolicy = "Enabled"
+	// FailoverDisabled leaves the processors where they are.
+	FailoverDisabled FailoverPolicy = "Disabled"
+)
+
+// EdgeNodeSpec describes a node at the edge.
+type EdgeNodeSpec struct {
+	// edgeNodeID is the node's UUID in the database. Immutable once set.
+	// +optional
+	// +kubebuilder:validation:Format=uuid
+	// +kubebuilder:validation:MaxLength=36
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.edgeNodeID is immutable"
+	EdgeNodeID string `json:"edgeNodeID,omitempty"`
+	// organizationID is the UUID of the organisation that owns the node. Immutable once set.
+	// +optional
+	// +kubebuilder:validation:Format=uuid
+	// +kubebuilder:validation:MaxLength=36
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.organizationID is immutable"
+	OrganizationID string `json:"organizationID,omitempty"`
+	// nodeName is the Kubernetes node. It defaults to the name of this object.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	NodeName string `json:"nodeName,omitempty"`
+	// failoverPolicy is Enabled or Disabled.
+	// +optional
+	// +default="Disabled"
+	FailoverPolicy FailoverPolicy `json:"failoverPolicy,omitempty"`
+	// failoverTarget is the EdgeNode that takes the processors over. Unset, the cloud does.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	FailoverTarget string `json:"failoverTarget,omitempty"`
+}
+
+// EdgeNode is a node at the edge.
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:scope=Cluster,shortName=edgenode,categories=dory
+// +kubebuilder:printcolumn:name="Node",type=string,JSONPath=`.spec.nodeName`
+// +kubebuilder:printcolumn:name="Failover",type=string,JSONPath=`.spec.failoverPolicy`
+// +kubebuilder:printcolumn:name="Target",type=string,JSONPath=`.spec.failoverTarget`
+// +kubebuilder:printcolumn:name="Organization",type=string,priority=1,JSONPath=`.spec.organizationID`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="!has(self.spec) || !has(self.spec.failoverTarget) || self.spec.failoverTarget != self.metadata.name",message="spec.failoverTarget must be another EdgeNode"
+type EdgeNode struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec describes the node.
+	// +optional
+	Spec EdgeNodeSpec `json:"spec,omitempty,omitzero"`
+}
+
+// EdgeNodeList is a list of EdgeNodes.
+// +kubebuilder:object:root=true
+type EdgeNodeList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []EdgeNode `json:"items"`
+}
+
+// KubernetesNode is the name of the Kubernetes node.
+func (e *EdgeNode) KubernetesNode() string {
+	if e.Spec.NodeName != "" {
+		return e.Spec.NodeName
+	}
+	return e.Name
+}

@@ -1,0 +1,375 @@
+package v1alpha1
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// Location says in which part of the fleet a processor runs.
+// +kubebuilder:validation:Enum=Managed;Edge
+type Location string
+
+const (
+	// LocationManaged is the cloud: nodes labelled workload-type=application.
+	LocationManaged Location = "Managed"
+	// LocationEdge is a node at the edge: labelled node-type=edge and tainted edge-node=true:NoSchedule.
+	LocationEdge Location = "Edge"
+)
+
+// ProcessorSpec is the desired state of one stateful singleton. Only image is required.
+// +kubebuilder:validation:XValidation:rule="(has(self.processorID) ? self.processorID : \"\") == (has(oldSelf.processorID) ? oldSelf.processorID : \"\")",message="spec.processorID is immutable: state and epochs belong to it; create another Processor instead"
+// +kubebuilder:validation:XValidation:rule="self.location != 'Edge' || (has(self.placement) && (has(self.placement.edgeNode) || has(self.placement.nodeSelector)))",message="location Edge needs spec.placement.edgeNode or spec.placement.nodeSelector: say at which edge node the processor belongs"
+// +kubebuilder:validation:XValidation:rule="self.location == 'Edge' || !has(self.placement) || !has(self.placement.edgeNode)",message="spec.placement.edgeNode needs location Edge"
+type ProcessorSpec struct {
+	// processorID is the identity of the processor on the wire and in the database. It defaults to the name
+	// of the object and may hold what no object name can, such as "Proc_6". Immutable.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	ProcessorID string `json:"processorID,omitempty"`
+
+	// image is the container image that is the processor.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	Image string `json:"image,omitempty"`
+
+	// imagePullPolicy is Kubernetes' own; unset, Kubernetes' default for the image's tag applies.
+	// +optional
+	// +kubebuilder:validation:Enum=Always;IfNotPresent;Never
+	ImagePullPolicy corev1.PullPolicy `json:"imagePullPolicy,omitempty"`
+
+	// command replaces the image's entrypoint.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=256
+	Command []string `json:"command,omitempty"`
+
+	// args replaces the image's arguments.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=256
+	Args []string `json:"args,omitempty"`
+
+	// env is passed to the processor as it is. Names that the contract reserves for the operator, such as
+	// PROCESSOR_ID or DORY_EPOCH, are overridden by the operator's value.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=1024
+	Env []corev1.EnvVar `json:"env,omitempty"`
+
+	// port is where the processor serves the contract's HTTP endpoints.
+	// +optional
+	// +default=8080
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Port int32 `json:"port,omitempty"`
+
+	// resources are the requests and limits of the processor's container. Unset, the contract's defaults
+	// apply: requests 500m and 512Mi, limits 2 and 2Gi.
+	// +optional
+	Resources *ProcessorResources `json:"resources,omitempty"`
+
+	// probes tune liveness and readiness.
+	// +optional
+	// +default={}
+	Probes ProcessorProbes `json:"probes,omitempty,omitzero"`
+
+	// location is Managed (the cloud) or Edge.
+	// +optional
+	// +default="Managed"
+	Location Location `json:"location,omitempty"`
+
+	// placement narrows on which nodes the processor may run.
+	// +optional
+	Placement *ProcessorPlacement `json:"placement,omitempty"`
+
+	// suspend stops the instance, after it saved its state, and starts none until it is false again.
+	// +optional
+	Suspend *bool `json:"suspend,omitempty"`
+
+	// serviceAccountName is the account the processor runs as. The operator creates and binds the default,
+	// dory-processor, in every namespace that has a Processor; it creates no other.
+	// +optional
+	// +default="dory-processor"
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	ServiceAccountName string `json:"serviceAccountName,omitempty"`
+
+	// terminationGracePeriodSeconds bounds the time from /prestop to SIGKILL, in seconds.
+	// +optional
+	// +default=35
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=3600
+	TerminationGracePeriodSeconds int64 `json:"terminationGracePeriodSeconds,omitempty"`
+
+	// podTemplate overlays any field of the generated pod by strategic merge, as kubectl patch does. The
+	// processor's container is called "processor". What identifies the instance (the contract's labels, the
+	// epoch, the owner) cannot be overlaid.
+	// +optional
+	PodTemplate *PodTemplateOverlay `json:"podTemplate,omitempty"`
+}
+
+// More than 7 requests or limits would make the rules below dearer than the API server allows: it reckons with
+// quantities as long as a whole request. A quantity that cannot be parsed must not get in, or it breaks typed lists.
+
+// ProcessorResources are the compute resources of the processor's container.
+// +kubebuilder:validation:XValidation:rule="!has(self.requests) || self.requests.all(k, isQuantity(string(self.requests[k])) && !string(self.requests[k]).startsWith('-'))",message="requests must be quantities of zero or more, such as 500m or 2Gi"
+// +kubebuilder:validation:XValidation:rule="!has(self.limits) || self.limits.all(k, isQuantity(string(self.limits[k])) && !string(self.limits[k]).startsWith('-'))",message="limits must be quantities of zero or more, such as 500m or 2Gi"
+// +kubebuilder:validation:XValidation:rule="!has(self.requests) || !has(self.limits) || self.requests.all(k, !(k in self.limits) || !quantity(string(self.requests[k])).isGreaterThan(quantity(string(self.limits[k]))))",message="a request must not exceed its limit"
+type ProcessorResources struct {
+	// requests are what the scheduler reserves, by resource name.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=7
+	Requests corev1.ResourceList `json:"requests,omitempty"`
+	// limits are what the container may not exceed, by resource name.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=7
+	Limits corev1.ResourceList `json:"limits,omitempty"`
+}
+
+// LivenessPath says at which path the processor answers liveness probes.
+// +kubebuilder:validation:Enum=Auto;/health;/healthz
+type LivenessPath string
+
+const (
+	// LivenessPathAuto starts with /health and falls back to /healthz, for good, if an instance answers 404
+	// there, as those on SDK 2.1 do. The fall-back restarts the instance once.
+	LivenessPathAuto LivenessPath = "Auto"
+	// LivenessPathHealth is the path of newer SDKs.
+	LivenessPathHealth LivenessPath = "/health"
+	// LivenessPathHealthz is the path of SDK 2.1.
+	LivenessPathHealthz LivenessPath = "/healthz"
+)
+
+// ProcessorProbes tune how the kubelet probes the processor. The defaults are the original orchestrator's.
+type ProcessorProbes struct {
+	// livenessPath is Auto, /health or /healthz.
+	// +optional
+	// +default="Auto"
+	LivenessPath LivenessPath `json:"livenessPath,omitempty"`
+	// initialDelaySeconds before the first liveness probe. Readiness is probed from the start.
+	// +optional
+	// +default=60
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=86400
+	InitialDelaySeconds *int32 `json:"initialDelaySeconds,omitempty"`
+	// periodSeconds between probes.
+	// +optional
+	// +default=10
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=3600
+	PeriodSeconds int32 `json:"periodSeconds,omitempty"`
+	// timeoutSeconds of one probe.
+	// +optional
+	// +default=3
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=600
+	TimeoutSeconds int32 `json:"timeoutSeconds,omitempty"`
+	// failureThreshold is after how many failures in a row the container is restarted or unready.
+	// +optional
+	// +default=3
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	FailureThreshold int32 `json:"failureThreshold,omitempty"`
+}
+
+// ProcessorPlacement narrows on which nodes a processor may run.
+// +kubebuilder:validation:MinProperties=1
+type ProcessorPlacement struct {
+	// edgeNode is the name of the EdgeNode where the processor belongs. It needs location Edge.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	EdgeNode string `json:"edgeNode,omitempty"`
+	// nodeSelector is added to the selector of the location.
+	// +optional
+	// +kubebuilder:validation:MinProperties=1
+	// +kubebuilder:validation:MaxProperties=32
+	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
+}
+
+// PodTemplateOverlay is merged over the generated pod.
+type PodTemplateOverlay struct {
+	// metadata adds labels and annotations to the pod.
+	// +optional
+	Metadata PodTemplateMetadata `json:"metadata,omitempty,omitzero"`
+	// spec is a strategic merge patch for the pod's spec.
+	// +optional
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +kubebuilder:validation:Type=object
+	// +kubebuilder:validation:Schemaless
+	Spec *runtime.RawExtension `json:"spec,omitempty"`
+}
+
+// PodTemplateMetadata is the part of a pod's metadata that may be added to.
+type PodTemplateMetadata struct {
+	// labels are added to the pod's.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=64
+	Labels map[string]string `json:"labels,omitempty"`
+	// annotations are added to the pod's.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=64
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+// ProcessorPhase summarises the conditions for people.
+// +kubebuilder:validation:Enum=Pending;Starting;Running;Unhealthy;Stopping;BackingOff;Suspended
+type ProcessorPhase string
+
+const (
+	// ProcessorPending has no instance on a node yet.
+	ProcessorPending ProcessorPhase = "Pending"
+	// ProcessorStarting has an instance on a node that has not been ready yet.
+	ProcessorStarting ProcessorPhase = "Starting"
+	// ProcessorRunning has a ready instance.
+	ProcessorRunning ProcessorPhase = "Running"
+	// ProcessorUnhealthy has an instance that fails, or that its node no longer vouches for.
+	ProcessorUnhealthy ProcessorPhase = "Unhealthy"
+	// ProcessorStopping waits until the end of the old instance is proven.
+	ProcessorStopping ProcessorPhase = "Stopping"
+	// ProcessorBackingOff waits before the next start because earlier ones failed.
+	ProcessorBackingOff ProcessorPhase = "BackingOff"
+	// ProcessorSuspended runs nothing because its spec says so.
+	ProcessorSuspended ProcessorPhase = "Suspended"
+)
+
+// ProcessorStatus is the observed state of a Processor.
+type ProcessorStatus struct {
+	// conditions: Ready, and DatabaseSynced where a database is configured and has something to say.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// observedGeneration is the generation of the spec that this status is about.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// phase summarises the conditions.
+	// +optional
+	Phase ProcessorPhase `json:"phase,omitempty"`
+	// instance is the pod that is, or is about to be, the one PRIMARY.
+	// +optional
+	Instance *ProcessorInstance `json:"instance,omitempty"`
+	// backoff is set after instances failed, until one has run well.
+	// +optional
+	Backoff *ProcessorBackoff `json:"backoff,omitempty"`
+	// livenessPath is what Auto found: /healthz after an instance answered 404 on /health.
+	// +optional
+	LivenessPath LivenessPath `json:"livenessPath,omitempty"`
+}
+
+// ProcessorInstance is one pod that runs, or ran, a processor.
+type ProcessorInstance struct {
+	// pod is the pod's name.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Pod string `json:"pod,omitempty"`
+	// uid is the pod's UID.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	UID string `json:"uid,omitempty"`
+	// node is the Kubernetes node that the pod is bound to.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	Node string `json:"node,omitempty"`
+	// ip is the pod's address.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	IP string `json:"ip,omitempty"`
+	// location is where the instance runs, which differs from the spec's while a failover lasts.
+	// +optional
+	Location Location `json:"location,omitempty"`
+	// epoch is the fencing epoch that the instance holds.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Epoch int64 `json:"epoch,omitempty"`
+	// restarts counts restarts of the processor's container within this pod.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Restarts int32 `json:"restarts,omitempty"`
+	// sdkVersion is what the instance says in its X-Dory-SDK-Version header, or "unknown" if it says nothing.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	SDKVersion string `json:"sdkVersion,omitempty"`
+	// since is when the instance last became ready or, before that, when its pod was created.
+	// +optional
+	Since *metav1.Time `json:"since,omitempty"`
+}
+
+// ProcessorBackoff delays the next start of a processor whose instances fail.
+type ProcessorBackoff struct {
+	// failures counts instances that failed in a row.
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	Failures int32 `json:"failures,omitempty"`
+	// lastFailureTime is when the last of them was seen.
+	// +required
+	LastFailureTime metav1.Time `json:"lastFailureTime,omitempty,omitzero"`
+	// lastPod is the pod of the last failure, so that it counts once.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	LastPod string `json:"lastPod,omitempty"`
+}
+
+// Processor is one stateful singleton: exactly one instance of it is active at any time.
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=proc,categories=dory
+// +kubebuilder:selectablefield:JSONPath=".spec.processorID"
+// +kubebuilder:selectablefield:JSONPath=".status.phase"
+// +kubebuilder:selectablefield:JSONPath=".status.instance.node"
+// +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Node",type=string,JSONPath=`.status.instance.node`
+// +kubebuilder:printcolumn:name="Epoch",type=integer,JSONPath=`.status.instance.epoch`
+// +kubebuilder:printcolumn:name="Restarts",type=integer,JSONPath=`.status.instance.restarts`
+// +kubebuilder:printcolumn:name="Since",type=date,JSONPath=`.status.instance.since`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Pod",type=string,priority=1,JSONPath=`.status.instance.pod`
+// +kubebuilder:printcolumn:name="IP",type=string,priority=1,JSONPath=`.status.instance.ip`
+// +kubebuilder:printcolumn:name="Location",type=string,priority=1,JSONPath=`.spec.location`
+// +kubebuilder:printcolumn:name="SDK",type=string,priority=1,JSONPath=`.status.instance.sdkVersion`
+// +kubebuilder:printcolumn:name="Source",type=string,priority=1,JSONPath=`.metadata.labels.dory\.io/source`
+// +kubebuilder:printcolumn:name="Image",type=string,priority=1,JSONPath=`.spec.image`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 45",message="metadata.name must be a DNS label of at most 45 characters, because pod names and labels are made from it; put a longer or other id into spec.processorID"
+type Processor struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec is the desired state.
+	// +required
+	Spec ProcessorSpec `json:"spec,omitzero"`
+	// status is the observed state.
+	// +optional
+	Status ProcessorStatus `json:"status,omitempty,omitzero"`
+}
+
+// ProcessorList is a list of Processors.
+// +kubebuilder:object:root=true
+type ProcessorList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []Processor `json:"items"`
+}
+
+// ID is the processor's identity on the wire: spec.processorID, or the object's name.
+func (p *Processor) ID() string {
+	if p.Spec.ProcessorID != "" {
+		return p.Spec.ProcessorID
+	}
+	return p.Name
+}
+
+// Suspended says whether no instance is wanted.
+func (p *Processor) Suspended() bool { return p.Spec.Suspend != nil && *p.Spec.Suspend }
+
+// DatabaseOwned says whether a database row, and nobody else, writes the spec.
+func (p *Processor) DatabaseOwned() bool { return p.Labels[LabelSource] == SourceDatabase }

@@ -1,0 +1,130 @@
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// MigrationReason says why a processor moves.
+// +kubebuilder:validation:Enum=Drain;Update;Consolidation;Failover;Failback;Manual
+type MigrationReason string
+
+const (
+	// MigrationDrain moves off a node that is being drained.
+	MigrationDrain MigrationReason = "Drain"
+	// MigrationUpdate moves to an instance of a changed spec.
+	MigrationUpdate MigrationReason = "Update"
+	// MigrationConsolidation moves to empty a node.
+	MigrationConsolidation MigrationReason = "Consolidation"
+	// MigrationFailover moves from a silent edge node to the cloud.
+	MigrationFailover MigrationReason = "Failover"
+	// MigrationFailback moves back to an edge node that has returned.
+	MigrationFailback MigrationReason = "Failback"
+	// MigrationManual moves because a person said so.
+	MigrationManual MigrationReason = "Manual"
+)
+
+// MigrationPhase is the step that a migration has reached.
+// +kubebuilder:validation:Enum=Pending;Placing;Starting;Warming;HandingOff;Retiring;Succeeded;RollingBack;RolledBack;Failed
+type MigrationPhase string
+
+const (
+	// MigrationPending waits its turn.
+	MigrationPending MigrationPhase = "Pending"
+	// MigrationPlacing seeks a node for the target.
+	MigrationPlacing MigrationPhase = "Placing"
+	// MigrationStarting waits until the target is ready.
+	MigrationStarting MigrationPhase = "Starting"
+	// MigrationWarming copies state while the source works.
+	MigrationWarming MigrationPhase = "Warming"
+	// MigrationHandingOff quiesces the source, copies the rest, and promotes the target.
+	MigrationHandingOff MigrationPhase = "HandingOff"
+	// MigrationRetiring ends the source.
+	MigrationRetiring MigrationPhase = "Retiring"
+	// MigrationSucceeded ended with the target as PRIMARY.
+	MigrationSucceeded MigrationPhase = "Succeeded"
+	// MigrationRollingBack returns to the source.
+	MigrationRollingBack MigrationPhase = "RollingBack"
+	// MigrationRolledBack ended with the source as PRIMARY.
+	MigrationRolledBack MigrationPhase = "RolledBack"
+	// MigrationFailed ended without a PRIMARY; lifecycle starts one.
+	MigrationFailed MigrationPhase = "Failed"
+)
+
+// ProcessorMigrationSpec asks for one move of one processor.
+// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec is immutable: a migration is one move; create another"
+type ProcessorMigrationSpec struct {
+	// processor is the name of the Processor in this namespace that moves.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Processor string `json:"processor,omitempty"`
+	// reason says why.
+	// +optional
+	// +default="Manual"
+	Reason MigrationReason `json:"reason,omitempty"`
+	// targetNode names the node to move to. Unset, the scheduler chooses.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	TargetNode string `json:"targetNode,omitempty"`
+}
+
+// ProcessorMigrationStatus is how far the move is.
+type ProcessorMigrationStatus struct {
+	// conditions follow the Kubernetes API conventions.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// observedGeneration is the generation of the spec that this status is about.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// phase is the step that the move has reached.
+	// +optional
+	Phase MigrationPhase `json:"phase,omitempty"`
+	// sourcePod is the pod that is left.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	SourcePod string `json:"sourcePod,omitempty"`
+	// targetPod is the pod that takes over.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	TargetPod string `json:"targetPod,omitempty"`
+	// startTime is when the move left Pending.
+	// +optional
+	StartTime *metav1.Time `json:"startTime,omitempty"`
+	// completionTime is when the move ended, well or not.
+	// +optional
+	CompletionTime *metav1.Time `json:"completionTime,omitempty"`
+}
+
+// ProcessorMigration is one move of one processor from a pod to another.
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=procmig,categories=dory
+// +kubebuilder:printcolumn:name="Processor",type=string,JSONPath=`.spec.processor`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.spec.reason`
+// +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
+// +kubebuilder:printcolumn:name="Source",type=string,priority=1,JSONPath=`.status.sourcePod`
+// +kubebuilder:printcolumn:name="Target",type=string,priority=1,JSONPath=`.status.targetPod`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type ProcessorMigration struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec asks for the move.
+	// +required
+	Spec ProcessorMigrationSpec `json:"spec,omitzero"`
+	// status is how far it is.
+	// +optional
+	Status ProcessorMigrationStatus `json:"status,omitempty,omitzero"`
+}
+
+// ProcessorMigrationList is a list of ProcessorMigrations.
+// +kubebuilder:object:root=true
+type ProcessorMigrationList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []ProcessorMigration `json:"items"`
+}
