@@ -1,0 +1,95 @@
+package pod
+
+import (
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+)
+
+// TokenKey is the key of the state token in its Secret.
+const TokenKey = "token"
+
+// maxRestartCount stays below the 3 at which the public SDK starts empty and leaves the state it has unread.
+const maxRestartCount = 2
+
+// overrideReservedEnv sets the contract's environment on the processor's container, whatever the spec and the
+// overlay say about these names: a wrong PROCESSOR_ID or epoch would write over another processor's state.
+func overrideReservedEnv(pod *corev1.Pod, in Input) {
+	for i := range pod.Spec.Containers {
+		if pod.Spec.Containers[i].Name == ContainerName {
+			pod.Spec.Containers[i].Env = mergeEnv(pod.Spec.Containers[i].Env, reservedEnv(in))
+		}
+	}
+}
+
+// reservedEnv gives both spellings of the contract, because different parts of the SDK read different ones.
+func reservedEnv(in Input) []corev1.EnvVar {
+	p := in.Processor
+	return []corev1.EnvVar{
+		{Name: "POD_NAME", Value: in.Name},
+		{Name: "POD_NAMESPACE", Value: p.Namespace},
+		{Name: "DORY_POD_NAME", Value: in.Name},
+		{Name: "DORY_POD_NAMESPACE", Value: p.Namespace},
+		fieldEnv("POD_IP", "status.podIP"),
+		fieldEnv("NODE_NAME", "spec.nodeName"),
+		{Name: "PROCESSOR_ID", Value: p.ID()},
+		{Name: "DORY_PROCESSOR_ID", Value: p.ID()},
+		{Name: "APP_NAME", Value: appName(p)},
+		{Name: "RESTART_COUNT", Value: strconv.Itoa(int(min(in.Restarts, maxRestartCount)))},
+		{Name: "DORY_EPOCH", Value: strconv.FormatInt(in.Epoch, 10)},
+		{Name: "DORY_HEALTH_PORT", Value: strconv.Itoa(int(p.Spec.Port))},
+		{Name: "DORY_STATE_CONFIGMAP", Value: StateConfigMapName(p)},
+		{Name: "DORY_STATE_TOKEN", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
+			LocalObjectReference: corev1.LocalObjectReference{Name: in.TokenSecret}, Key: TokenKey,
+		}}},
+	}
+}
+
+func fieldEnv(name, path string) corev1.EnvVar {
+	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{
+		FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path},
+	}}
+}
+
+// appName is what the spec sets, so that rows can name the application; otherwise the processor itself.
+func appName(p *doryv1alpha1.Processor) string {
+	for _, env := range p.Spec.Env {
+		if env.Name == "APP_NAME" && env.Value != "" {
+			return env.Value
+		}
+	}
+	return p.Name
+}
+
+// mergeEnv puts reserved variables first, so that the spec's may refer to them as $(NAME), and drops the
+// spec's own of the same name.
+func mergeEnv(spec, reserved []corev1.EnvVar) []corev1.EnvVar {
+	merged := make([]corev1.EnvVar, 0, len(spec)+len(reserved))
+	taken := make(map[string]bool, len(reserved))
+	for _, env := range reserved {
+		taken[env.Name] = true
+	}
+	merged = append(merged, reserved...)
+	for _, env := range spec {
+		if !taken[env.Name] {
+			merged = append(merged, env)
+		}
+	}
+	return merged
+}
+
+// StateConfigMapName is where the SDK keeps the processor's state: the contract's name wherever the id allows
+// it, else one made from the object's name.
+func StateConfigMapName(p *doryv1alpha1.Processor) string {
+	const prefix = "dory-state-"
+	if name := prefix + p.ID(); len(validation.IsDNS1123Subdomain(name)) == 0 {
+		return name
+	}
+	return prefix + p.Name
+}
+
+// TokenSecretName is the Secret with the processor's state token.
+func TokenSecretName(processor string) string { return "dory-token-" + processor }

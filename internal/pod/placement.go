@@ -1,0 +1,88 @@
+package pod
+
+import (
+	"maps"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+)
+
+// DefaultResources are the contract's, for a Processor that says nothing.
+func DefaultResources() doryv1alpha1.ProcessorResources {
+	return doryv1alpha1.ProcessorResources{
+		Requests: corev1.ResourceList{
+			corev1.ResourceCPU:    resource.MustParse("500m"),
+			corev1.ResourceMemory: resource.MustParse("512Mi"),
+		},
+		Limits: corev1.ResourceList{
+			corev1.ResourceCPU:    resource.MustParse("2"),
+			corev1.ResourceMemory: resource.MustParse("2Gi"),
+		},
+	}
+}
+
+func resources(spec *doryv1alpha1.ProcessorResources) corev1.ResourceRequirements {
+	if spec == nil {
+		defaults := DefaultResources()
+		spec = &defaults
+	}
+	return corev1.ResourceRequirements{Requests: spec.Requests, Limits: spec.Limits}
+}
+
+func nodeSelector(p *doryv1alpha1.Processor) map[string]string {
+	selector := map[string]string{}
+	if p.Spec.Placement != nil {
+		maps.Copy(selector, p.Spec.Placement.NodeSelector)
+	}
+	if p.Spec.Location == doryv1alpha1.LocationEdge {
+		selector["node-type"] = "edge"
+	} else {
+		selector["workload-type"] = "application"
+	}
+	return selector
+}
+
+// affinity keeps processors off system nodes and, where an edge node is named, on it. The node is matched by
+// its name and not by its hostname label, which need not be the same.
+func affinity(edgeNode string) *corev1.Affinity {
+	term := corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{{
+		Key: "node-role", Operator: corev1.NodeSelectorOpNotIn, Values: []string{"system"},
+	}}}
+	if edgeNode != "" {
+		term.MatchFields = []corev1.NodeSelectorRequirement{{
+			Key: "metadata.name", Operator: corev1.NodeSelectorOpIn, Values: []string{edgeNode},
+		}}
+	}
+	return &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
+		RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{term}},
+	}}
+}
+
+// tolerations of an edge pod let it outlive any loss of contact: evicting it could only take effect once its
+// node is back, when it is wanted again. In the cloud Kubernetes' own default of 300 s applies.
+func tolerations(location doryv1alpha1.Location) []corev1.Toleration {
+	if location != doryv1alpha1.LocationEdge {
+		return nil
+	}
+	return []corev1.Toleration{
+		{Key: edgeTaintKey, Operator: corev1.TolerationOpEqual, Value: "true", Effect: corev1.TaintEffectNoSchedule},
+		{Key: corev1.TaintNodeUnreachable, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute},
+		{Key: corev1.TaintNodeNotReady, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute},
+	}
+}
+
+func imagePullSecrets(name string) []corev1.LocalObjectReference {
+	if name == "" {
+		return nil
+	}
+	return []corev1.LocalObjectReference{{Name: name}}
+}
+
+func locationLabel(location doryv1alpha1.Location) string {
+	if location == doryv1alpha1.LocationEdge {
+		return "edge"
+	}
+	return "managed"
+}
