@@ -1,0 +1,90 @@
+package lifecycle
+
+import (
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+)
+
+const (
+	// The kubelet's own numbers for containers that crash: 10 s, doubled up to 5 min, forgotten after 10 min.
+	backoffBase  = 10 * time.Second
+	backoffCap   = 5 * time.Minute
+	backoffReset = 10 * time.Minute
+)
+
+// countFailure adds the holder's end to the failures, once. A pod that somebody deleted did not fail, and one
+// that had run for long enough starts the count anew.
+func countFailure(last *doryv1alpha1.ProcessorBackoff, holder *corev1.Pod, now time.Time) *doryv1alpha1.ProcessorBackoff {
+	if holder == nil || holder.DeletionTimestamp != nil {
+		return last
+	}
+	if last != nil && last.LastPod == holder.Name {
+		return last
+	}
+	failures := int32(1)
+	if last != nil && now.Sub(startedAt(holder)) < backoffReset {
+		failures = last.Failures + 1
+	}
+	return &doryv1alpha1.ProcessorBackoff{Failures: failures, LastFailureTime: metav1.NewTime(now.Truncate(time.Second)), LastPod: holder.Name}
+}
+
+func startedAt(pod *corev1.Pod) time.Time {
+	if pod.Status.StartTime != nil {
+		return pod.Status.StartTime.Time
+	}
+	return pod.CreationTimestamp.Time
+}
+
+// remaining is how long to wait before the next start. The first failure is answered at once.
+func remaining(b *doryv1alpha1.ProcessorBackoff, now time.Time) time.Duration {
+	if b == nil {
+		return 0
+	}
+	return max(0, b.LastFailureTime.Add(delay(b.Failures)).Sub(now))
+}
+
+func delay(failures int32) time.Duration {
+	if failures <= 1 {
+		return 0
+	}
+	wait := backoffBase
+	for range failures - 2 {
+		if wait *= 2; wait >= backoffCap {
+			return backoffCap
+		}
+	}
+	return wait
+}
+
+// forgetFailures clears the count once the instance has been ready for long enough, and looks again by then.
+func forgetFailures(o *observation, p *plan, holder *corev1.Pod) {
+	if p.backoff == nil || !ready(holder) {
+		return
+	}
+	if left := readySince(holder).Add(backoffReset).Sub(o.now); left > 0 {
+		p.requeueAfter = left
+		return
+	}
+	p.backoff = nil
+}
+
+// failure says how a pod ended, in the words of its kubelet.
+func failure(pod *corev1.Pod) string {
+	if pod == nil {
+		return "without a trace"
+	}
+	if pod.Status.Reason != "" {
+		return fmt.Sprintf("%s: %s %s", pod.Name, pod.Status.Reason, pod.Status.Message)
+	}
+	for _, container := range pod.Status.ContainerStatuses {
+		if t := container.State.Terminated; t != nil {
+			return fmt.Sprintf("%s: container %s ended with exit code %d (%s)", pod.Name, container.Name, t.ExitCode, t.Reason)
+		}
+	}
+	return fmt.Sprintf("%s: phase %s", pod.Name, pod.Status.Phase)
+}

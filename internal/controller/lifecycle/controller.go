@@ -1,0 +1,162 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/fence"
+)
+
+// conflictDelay is how long to wait for the cache after a write met a newer object.
+const conflictDelay = 200 * time.Millisecond
+
+// Options tune the reconciler.
+type Options struct {
+	// ImagePullSecret is added to pods in namespaces that have a Secret of this name. Empty: none.
+	ImagePullSecret string
+	// Concurrency is how many Processors are reconciled at once; 8 if zero.
+	Concurrency int
+}
+
+// Config is what the reconciler works with.
+type Config struct {
+	Client client.Client
+	// APIReader reads past the cache.
+	APIReader client.Reader
+	Issuer    *fence.Issuer
+	Clock     clock.PassiveClock
+	Recorder  events.EventRecorder
+	Metrics   *Metrics
+	// NewSuffix makes the unique part of pod names: a few lower-case letters and digits.
+	NewSuffix func() string
+	// NewToken makes state tokens.
+	NewToken func() (string, error)
+	Options  Options
+}
+
+// Reconciler keeps one instance of every Processor alive.
+type Reconciler struct {
+	client      client.Client
+	apiReader   client.Reader
+	issuer      *fence.Issuer
+	clock       clock.PassiveClock
+	events      narrator
+	metrics     *Metrics
+	newSuffix   func() string
+	newToken    func() (string, error)
+	pullSecrets *pullSecrets
+	options     Options
+}
+
+// New makes a Reconciler.
+func New(c Config) *Reconciler {
+	return &Reconciler{
+		client: c.Client, apiReader: c.APIReader, issuer: c.Issuer, clock: c.Clock, events: narrator{c.Recorder},
+		metrics: c.Metrics, newSuffix: c.NewSuffix, newToken: c.NewToken,
+		pullSecrets: newPullSecrets(c.APIReader, c.Clock, c.Options.ImagePullSecret), options: c.Options,
+	}
+}
+
+// +kubebuilder:rbac:groups=dory.io,resources=processors,verbs=get;list;watch
+// +kubebuilder:rbac:groups=dory.io,resources=processors/status,verbs=get;update;patch
+// +kubebuilder:rbac:groups=dory.io,resources=processors/finalizers,verbs=update
+// +kubebuilder:rbac:groups=dory.io,resources=edgenodes,verbs=get;list;watch
+// +kubebuilder:rbac:groups=dory.io,resources=processorepochs,verbs=get;list;watch;create;update
+// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;create;update;patch;delete
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create
+// +kubebuilder:rbac:groups="",resources=serviceaccounts,verbs=get;list;watch;create
+// +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=rolebindings,verbs=get;list;watch;create
+// +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=clusterroles,resourceNames=dory-processor,verbs=bind
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups="",resources=events,verbs=create;patch
+
+// Reconcile brings one Processor's pods to what its spec asks for.
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	o, err := r.observe(ctx, req.NamespacedName)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	p := decide(o)
+	acted := r.act(ctx, o, &p)
+	reported := r.report(ctx, o, &p)
+	return r.conclude(ctx, &p, errors.Join(acted, reported))
+}
+
+// report writes the status, if it changed, and tells what is new in it.
+func (r *Reconciler) report(ctx context.Context, o *observation, p *plan) error {
+	if o.processor == nil {
+		return nil
+	}
+	status := report(o, p)
+	if equality.Semantic.DeepEqual(status, o.processor.Status) {
+		return nil
+	}
+	processor := o.processor.DeepCopy()
+	processor.Status = status
+	if err := r.client.Status().Update(ctx, processor); err != nil {
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return fmt.Errorf("writing the status of Processor %s: %w", o.key, err)
+	}
+	r.events.statusChanged(o.processor, processor)
+	return nil
+}
+
+// conclude turns the pass's outcome into the queue's terms: a conflict means that the cache is late, and is no
+// error.
+func (r *Reconciler) conclude(ctx context.Context, p *plan, err error) (ctrl.Result, error) {
+	switch {
+	case err == nil:
+		return ctrl.Result{RequeueAfter: p.requeueAfter}, nil
+	case stale(err):
+		log.FromContext(ctx).V(1).Info("the cache is behind, looking again", "cause", err.Error())
+		return ctrl.Result{RequeueAfter: conflictDelay}, nil
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return ctrl.Result{}, nil
+	default:
+		r.metrics.failed(err)
+		return ctrl.Result{}, err
+	}
+}
+
+func stale(err error) bool {
+	return errors.Is(err, fence.ErrConflict) || apierrors.IsConflict(err)
+}
+
+// SetupWithManager registers the reconciler and its indexes.
+func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error {
+	if err := addIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("lifecycle").
+		For(&doryv1alpha1.Processor{}, relevantProcessorChanges()).
+		Watches(&corev1.Pod{}, r.fromPod()).
+		Watches(&doryv1alpha1.ProcessorEpoch{}, sameName()).
+		Watches(&corev1.Node{}, r.fromNode(), nodeReadinessChanges()).
+		Watches(&doryv1alpha1.EdgeNode{}, r.fromEdgeNode()).
+		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency(r.options.Concurrency)}).
+		Complete(r)
+}
+
+func concurrency(n int) int {
+	if n <= 0 {
+		return 8
+	}
+	return n
+}

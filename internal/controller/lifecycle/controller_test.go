@@ -1,0 +1,506 @@
+package lifecycle_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/fence"
+)
+
+var _ = Describe("A Processor", func() {
+	var (
+		ctx       = context.Background()
+		namespace string
+	)
+	BeforeEach(func() { namespace = newNamespace() })
+
+	reason := func(p *doryv1alpha1.Processor) func() string {
+		return func() string {
+			if ready := meta.FindStatusCondition(statusOf(p)().Conditions, doryv1alpha1.ConditionReady); ready != nil {
+				return ready.Reason
+			}
+			return ""
+		}
+	}
+	phase := func(p *doryv1alpha1.Processor) func() doryv1alpha1.ProcessorPhase {
+		return func() doryv1alpha1.ProcessorPhase { return statusOf(p)().Phase }
+	}
+	// runs brings the Processor's first pod up on node n1.
+	runs := func(p *doryv1alpha1.Processor) *corev1.Pod {
+		GinkgoHelper()
+		node("n1", corev1.ConditionTrue)
+		pod := thePod(p, "1")
+		bind(pod, "n1")
+		kubeletSays(pod, running("127.8.8.1"))
+		Eventually(phase(p)).Should(Equal(doryv1alpha1.ProcessorRunning))
+		return pod
+	}
+
+	It("that names only an image runs, with everything that its pod needs", func() {
+		startOperator(operatorOptions{})
+		p := apply(namespace, "cam")
+		pod := runs(p)
+
+		Expect(k8s.Get(ctx, types.NamespacedName{Namespace: namespace, Name: "dory-processor"}, &corev1.ServiceAccount{})).To(Succeed())
+		binding := &rbacv1.RoleBinding{}
+		Expect(k8s.Get(ctx, types.NamespacedName{Namespace: namespace, Name: "dory-processor"}, binding)).To(Succeed())
+		Expect(binding.RoleRef.Name).To(Equal("dory-processor"))
+		secret := &corev1.Secret{}
+		Expect(k8s.Get(ctx, types.NamespacedName{Namespace: namespace, Name: "dory-token-cam"}, secret)).To(Succeed())
+		Expect(secret.Data).To(HaveKeyWithValue("token", []byte("secret")))
+		Expect(metav1.IsControlledBy(secret, p)).To(BeTrue())
+
+		Expect(epochOf(p)()).To(And(HaveField("Epoch", int64(1)), HaveField("Holder", pod.Name), HaveField("ProcessorID", "cam")))
+		status := statusOf(p)()
+		Expect(*status.Instance).To(And(HaveField("Pod", pod.Name), HaveField("UID", string(pod.UID)), HaveField("Node", "n1"),
+			HaveField("IP", "127.8.8.1"), HaveField("Epoch", int64(1)), HaveField("Location", doryv1alpha1.LocationManaged)))
+		Expect(status.ObservedGeneration).To(Equal(int64(1)))
+		Expect(meta.IsStatusConditionTrue(status.Conditions, doryv1alpha1.ConditionUpdated)).To(BeTrue())
+		Eventually(func() []string {
+			var events eventsv1.EventList
+			Expect(k8s.List(ctx, &events, client.InNamespace(namespace))).To(Succeed())
+			var reasons []string
+			for _, event := range events.Items {
+				reasons = append(reasons, event.Reason)
+			}
+			return reasons
+		}).Should(ContainElements("InstanceCreated", "Running"))
+	})
+
+	It("uses the image pull secret only where it exists", func() {
+		Expect(k8s.Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "ecr-registry-secret"}})).To(Succeed())
+		startOperator(operatorOptions{})
+		Expect(thePod(apply(namespace, "cam"), "1").Spec.ImagePullSecrets).To(ConsistOf(corev1.LocalObjectReference{Name: "ecr-registry-secret"}))
+		Expect(thePod(apply(newNamespace(), "cam"), "1").Spec.ImagePullSecrets).To(BeEmpty())
+	})
+
+	DescribeTable("whose pod is deleted returns only after the kubelet confirmed the end",
+		func(options ...client.DeleteOption) {
+			startOperator(operatorOptions{})
+			p := apply(namespace, "cam")
+			first := runs(p)
+			Expect(k8s.Delete(ctx, first, options...)).To(Succeed())
+			Eventually(phase(p)).Should(Equal(doryv1alpha1.ProcessorStopping))
+			Consistently(pods(p)).Should(HaveLen(1))
+			Expect(epochOf(p)().Epoch).To(Equal(int64(1)))
+
+			kubeletEnds(first, corev1.PodSucceeded)
+			second := thePod(p, "2")
+			Expect(second.Name).NotTo(Equal(first.Name))
+			Expect(epochOf(p)()).To(And(HaveField("Epoch", int64(2)), HaveField("Holder", second.Name), HaveField("Reason", doryv1alpha1.EpochReplace)))
+			Expect(statusOf(p)().Backoff).To(BeNil(), "a deletion is no failure")
+		},
+		Entry("gracefully"),
+		Entry("by force", client.GracePeriodSeconds(0)),
+	)
+
+	It("on a silent node is not started elsewhere, and says why", func() {
+		startOperator(operatorOptions{})
+		p := apply(namespace, "cam")
+		pod := runs(p)
+		node("n1", corev1.ConditionUnknown)
+		Eventually(reason(p)).Should(Equal(doryv1alpha1.ReasonNodeLost))
+		Expect(k8s.Delete(ctx, pod)).To(Succeed())
+		Eventually(func() string {
+			return meta.FindStatusCondition(statusOf(p)().Conditions, doryv1alpha1.ConditionReady).Message
+		}).Should(ContainSubstring("out-of-service"))
+		Consistently(pods(p)).Should(HaveLen(1))
+		Expect(epochOf(p)().Epoch).To(Equal(int64(1)))
+	})
+
+	It("is replaced when its spec changes", func() {
+		startOperator(operatorOptions{})
+		p := apply(namespace, "cam")
+		first := runs(p)
+		modify(p, func(p *doryv1alpha1.Processor) { p.Spec.Image = "counter:2" })
+		Eventually(phase(p)).Should(Equal(doryv1alpha1.ProcessorStopping))
+		kubeletEnds(first, corev1.PodSucceeded)
+		Expect(thePod(p, "2").Spec.Containers[0].Image).To(Equal("counter:2"))
+	})
+
+	It("keeps running when its new spec makes no pod", func() {
+		startOperator(operatorOptions{})
+		p := apply(namespace, "cam")
+		first := runs(p)
+		modify(p, func(p *doryv1alpha1.Processor) {
+			p.Spec.PodTemplate = &doryv1alpha1.PodTemplateOverlay{Spec: &runtime.RawExtension{Raw: []byte(`{"hostNetwrok":true}`)}}
+		})
+		Eventually(func() *metav1.Condition {
+			return meta.FindStatusCondition(statusOf(p)().Conditions, doryv1alpha1.ConditionUpdated)
+		}).Should(And(HaveField("Reason", doryv1alpha1.ReasonInvalidPodTemplate), HaveField("Message", ContainSubstring("hostNetwrok"))))
+		Consistently(phase(p)).Should(Equal(doryv1alpha1.ProcessorRunning))
+		Expect(thePod(p, "1").DeletionTimestamp).To(BeNil())
+		Expect(first.UID).To(Equal(thePod(p, "1").UID))
+	})
+
+	It("shows what the API server says against its pod", func() {
+		startOperator(operatorOptions{})
+		p := apply(namespace, "cam", func(p *doryv1alpha1.Processor) {
+			p.Spec.PodTemplate = &doryv1alpha1.PodTemplateOverlay{Spec: &runtime.RawExtension{Raw: []byte(`{"restartPolicy":"Sometimes"}`)}}
+		})
+		Eventually(func() string {
+			if ready := meta.FindStatusCondition(statusOf(p)().Conditions, doryv1alpha1.ConditionReady); ready != nil {
+				return ready.Reason + ": " + ready.Message
+			}
+			return ""
+		}).Should(And(HavePrefix(doryv1alpha1.ReasonPodRejected), ContainSubstring("restartPolicy")))
+		modify(p, func(p *doryv1alpha1.Processor) { p.Spec.PodTemplate = nil })
+		thePod(p, "1")
+	})
+
+	It("is suspended and resumed", func() {
+		startOperator(operatorOptions{})
+		p := apply(namespace, "cam")
+		first := runs(p)
+		modify(p, func(p *doryv1alpha1.Processor) { p.Spec.Suspend = new(true) })
+		Eventually(phase(p)).Should(Equal(doryv1alpha1.ProcessorStopping))
+		kubeletEnds(first, corev1.PodSucceeded)
+		Eventually(pods(p)).Should(BeEmpty())
+		Eventually(phase(p)).Should(Equal(doryv1alpha1.ProcessorSuspended))
+		Expect(epochOf(p)()).To(And(HaveField("Epoch", int64(1)), HaveField("Holder", "")))
+		modify(p, func(p *doryv1alpha1.Processor) { p.Spec.Suspend = new(false) })
+		thePod(p, "2")
+	})
+
+	It("deleted and made again goes on with a higher epoch", func() {
+		startOperator(operatorOptions{})
+		p := apply(namespace, "cam")
+		first := runs(p)
+		Expect(k8s.Delete(ctx, p)).To(Succeed())
+		again := apply(namespace, "cam")
+		Eventually(reason(again)).Should(Equal(doryv1alpha1.ReasonWaitingForOldInstance))
+		kubeletEnds(first, corev1.PodSucceeded)
+		second := thePod(again, "2")
+		Expect(metav1.IsControlledBy(second, again)).To(BeTrue())
+
+		Expect(k8s.Delete(ctx, again)).To(Succeed())
+		Eventually(pods(again)).Should(BeEmpty(), "a pod that was never bound has nothing to confirm")
+		Expect(epochOf(again)().Epoch).To(Equal(int64(2)), "the ProcessorEpoch outlives its Processor")
+		thePod(apply(namespace, "cam"), "3")
+	})
+
+	It("goes on above the pod's epoch when its ProcessorEpoch was deleted", func() {
+		startOperator(operatorOptions{})
+		p := apply(namespace, "cam")
+		first := runs(p)
+		Expect(k8s.Delete(ctx, first)).To(Succeed())
+		kubeletEnds(first, corev1.PodSucceeded)
+		second := thePod(p, "2")
+		bind(second, "n1")
+		kubeletSays(second, running("127.8.8.2"))
+		Expect(k8s.Delete(ctx, &doryv1alpha1.ProcessorEpoch{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "cam"}})).To(Succeed())
+		Eventually(func() *metav1.Time { return pods(p)()[0].DeletionTimestamp }).ShouldNot(BeNil())
+		kubeletEnds(second, corev1.PodSucceeded)
+		thePod(p, "3")
+	})
+
+	It("ends a second pod that claims its id", func() {
+		startOperator(operatorOptions{})
+		p := apply(namespace, "cam")
+		first := runs(p)
+		impostor := legacyPod(namespace, "by-hand", "cam")
+		Expect(k8s.Create(ctx, impostor)).To(Succeed())
+		Eventually(func() []corev1.Pod { return pods(p)() }).Should(HaveLen(1))
+		Expect(pods(p)()[0].UID).To(Equal(first.UID))
+	})
+
+	It("adopts a pod that ran before it, without restarting it", func() {
+		legacy := legacyPod(namespace, "proc-6-abc", "Proc_6")
+		Expect(k8s.Create(ctx, legacy)).To(Succeed())
+		node("n1", corev1.ConditionTrue)
+		bind(legacy, "n1")
+		kubeletSays(legacy, running("127.8.8.9"))
+		startOperator(operatorOptions{})
+		p := apply(namespace, "cam", func(p *doryv1alpha1.Processor) { p.Spec.ProcessorID = "Proc_6" })
+		adopted := thePod(p, "1")
+		Expect(adopted.UID).To(Equal(legacy.UID))
+		Expect(metav1.IsControlledBy(adopted, p)).To(BeTrue())
+		Expect(adopted.Finalizers).To(ContainElement(doryv1alpha1.FinalizerFence))
+		Eventually(phase(p)).Should(Equal(doryv1alpha1.ProcessorRunning))
+		Expect(epochOf(p)()).To(And(HaveField("Holder", "proc-6-abc"), HaveField("Reason", doryv1alpha1.EpochAdopt)))
+		Consistently(func() *metav1.Time { return pods(p)()[0].DeletionTimestamp }).Should(BeNil())
+	})
+
+	It("leaves the pods of other controllers alone", func() {
+		startOperator(operatorOptions{})
+		foreign := legacyPod(namespace, "of-a-replicaset", "cam")
+		foreign.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "rs", UID: "x", Controller: new(true)}}
+		Expect(k8s.Create(ctx, foreign)).To(Succeed())
+		p := apply(namespace, "cam")
+		Eventually(pods(p)).Should(HaveLen(2))
+		Consistently(pods(p)).Should(HaveLen(2))
+	})
+
+	It("backs off visibly when its instances fail", func() {
+		o := startOperator(operatorOptions{})
+		p := apply(namespace, "cam")
+		kubeletEnds(runs(p), corev1.PodFailed)
+		second := thePod(p, "2")
+		bind(second, "n1")
+		kubeletEnds(second, corev1.PodFailed)
+		Eventually(phase(p)).Should(Equal(doryv1alpha1.ProcessorBackingOff))
+		Expect(statusOf(p)().Backoff.Failures).To(Equal(int32(2)))
+		Consistently(pods(p)).Should(HaveLen(1))
+		o.clock.Step(11 * time.Second)
+		modify(p, func(p *doryv1alpha1.Processor) { p.Spec.Suspend = new(false) }) // the queue's own timer runs on the real clock
+		Expect(thePod(p, "3").Spec.Containers[0].Env).To(ContainElement(corev1.EnvVar{Name: "RESTART_COUNT", Value: "2"}))
+	})
+
+	It("waits for its edge node to be known, and is bound to the node that it stands for", func() {
+		startOperator(operatorOptions{})
+		p := apply(namespace, "cam", func(p *doryv1alpha1.Processor) {
+			p.Spec.Location = doryv1alpha1.LocationEdge
+			p.Spec.Placement = &doryv1alpha1.ProcessorPlacement{EdgeNode: "gate-" + namespace}
+		})
+		Eventually(reason(p)).Should(Equal(doryv1alpha1.ReasonEdgeNodeUnknown))
+		Expect(epochOf(p)().Epoch).To(BeZero(), "an epoch was spent on nothing")
+		gate := &doryv1alpha1.EdgeNode{ObjectMeta: metav1.ObjectMeta{Name: "gate-" + namespace}, Spec: doryv1alpha1.EdgeNodeSpec{NodeName: "gate-k8s"}}
+		Expect(k8s.Create(ctx, gate)).To(Succeed())
+		DeferCleanup(func() { Expect(k8s.Delete(ctx, gate)).To(Succeed()) })
+		terms := thePod(p, "1").Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
+		Expect(terms[0].MatchFields[0].Values).To(ConsistOf("gate-k8s"))
+	})
+
+	It("with the id of an older one of its namespace does not run", func() {
+		startOperator(operatorOptions{})
+		first := apply(namespace, "cam")
+		thePod(first, "1")
+		second := apply(namespace, "cam-too", func(p *doryv1alpha1.Processor) { p.Spec.ProcessorID = "cam" })
+		Eventually(reason(second)).Should(Equal(doryv1alpha1.ReasonIDConflict))
+		Consistently(pods(first)).Should(HaveLen(1))
+	})
+
+	It("is left alone at rest", func() {
+		o := startOperator(operatorOptions{})
+		p := apply(namespace, "cam")
+		runs(p)
+		Eventually(func() bool { return statusOf(p)().Instance.Node == "n1" }).Should(BeTrue())
+		before := o.written()
+		Expect(before).To(And(HaveKeyWithValue("create Pod", 1), HaveKeyWithValue("create ProcessorEpoch", 1)))
+		modify(p, func(p *doryv1alpha1.Processor) { p.Spec.Suspend = new(false) }) // a pass with nothing to do
+		Eventually(func() int64 { return statusOf(p)().ObservedGeneration }).Should(Equal(int64(2)))
+		after := o.written()
+		Consistently(o.written).Should(Equal(after))
+		after["update status Processor"]-- // observedGeneration
+		Expect(after).To(Equal(before))
+	})
+
+	It("never has two instances, nor an epoch that falls, under two operators at once", func() {
+		stop := watchInvariants(namespace)
+		startOperator(operatorOptions{})
+		startOperator(operatorOptions{})
+		node("n1", corev1.ConditionTrue)
+		var all []*doryv1alpha1.Processor
+		for i := range 10 {
+			all = append(all, apply(namespace, fmt.Sprintf("cam-%d", i)))
+		}
+		for range 3 { // Kill every pod three times over.
+			Eventually(pods(all[0])).Should(HaveLen(10))
+			for _, pod := range pods(all[0])() {
+				Expect(client.IgnoreNotFound(k8s.Delete(ctx, &pod))).To(Succeed())
+			}
+			Eventually(func(g Gomega) {
+				for _, pod := range pods(all[0])() {
+					g.Expect(pod.DeletionTimestamp).To(BeNil())
+				}
+			}).Should(Succeed())
+		}
+		Expect(stop()).To(BeEmpty())
+	})
+
+	Describe("with a database", func() {
+		It("waits while its last epoch cannot be known", func() {
+			ledger := &ledger{err: fmt.Errorf("connection refused")}
+			startOperator(operatorOptions{ledger: ledger})
+			p := apply(namespace, "cam")
+			Eventually(reason(p)).Should(Equal(doryv1alpha1.ReasonEpochUnavailable))
+			Consistently(pods(p)).Should(BeEmpty())
+			ledger.set(41, nil)
+			Expect(epochOf(p)().Epoch).To(BeNumerically("<=", 42))
+			thePod(p, "42")
+		})
+
+		It("goes on without it where the ProcessorEpoch tells the last epoch", func() {
+			ledger := &ledger{}
+			startOperator(operatorOptions{ledger: ledger})
+			p := apply(namespace, "cam")
+			first := runs(p)
+			ledger.set(0, fmt.Errorf("connection refused"))
+			Expect(k8s.Delete(ctx, first)).To(Succeed())
+			kubeletEnds(first, corev1.PodSucceeded)
+			thePod(p, "2")
+		})
+	})
+
+	Describe("of an unknown SDK", func() {
+		// sdk serves like a processor of that generation and runs as the pod's address.
+		sdk := func(handler http.HandlerFunc) (int32, string) {
+			server := httptest.NewServer(handler)
+			DeferCleanup(server.Close)
+			host, port, err := net.SplitHostPort(server.Listener.Addr().String())
+			Expect(err).NotTo(HaveOccurred())
+			number, err := strconv.Atoi(port)
+			Expect(err).NotTo(HaveOccurred())
+			return int32(number), host
+		}
+		start := func(handler http.HandlerFunc) (*doryv1alpha1.Processor, *corev1.Pod) {
+			port, ip := sdk(handler)
+			startOperator(operatorOptions{discovery: true})
+			p := apply(namespace, "cam", func(p *doryv1alpha1.Processor) { p.Spec.Port = port })
+			node("n1", corev1.ConditionTrue)
+			pod := thePod(p, "1")
+			bind(pod, "n1")
+			kubeletSays(pod, running(ip))
+			return p, pod
+		}
+
+		It("shows the version that it says", func() {
+			p, _ := start(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-Dory-SDK-Version", "3.1.4") })
+			Eventually(func() string { return statusOf(p)().Instance.SDKVersion }).Should(Equal("3.1.4"))
+			Expect(statusOf(p)().LivenessPath).To(BeEmpty())
+		})
+
+		It("of 2.1, which knows no /health, gets /healthz probed", func() {
+			p, first := start(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/healthz" {
+					http.NotFound(w, r)
+				}
+			})
+			Expect(first.Spec.Containers[0].LivenessProbe.HTTPGet.Path).To(Equal("/health"))
+			Eventually(func() doryv1alpha1.LivenessPath { return statusOf(p)().LivenessPath }).Should(Equal(doryv1alpha1.LivenessPathHealthz))
+			kubeletEnds(first, corev1.PodSucceeded)
+			Expect(thePod(p, "2").Spec.Containers[0].LivenessProbe.HTTPGet.Path).To(Equal("/healthz"))
+		})
+	})
+})
+
+func legacyPod(namespace, name, id string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{
+			"managed-by": "dory-orchestrator", "processor-id": id, "workload-location": "managed",
+		}},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "legacy:1"}}},
+	}
+}
+
+// ledger stands in for the database's record of epochs; the real one is tested in internal/store.
+type ledger struct {
+	mu   sync.Mutex
+	last int64
+	err  error
+}
+
+func (l *ledger) IssueEpoch(_ context.Context, _ string, floor int64, _ string) (int64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		return 0, l.err
+	}
+	l.last = max(l.last, floor) + 1
+	return l.last, nil
+}
+
+func (l *ledger) set(last int64, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last, l.err = last, err
+}
+
+// watchInvariants follows every pod and epoch of the namespace until stopped, and answers what was broken.
+func watchInvariants(namespace string) (stop func() []string) {
+	GinkgoHelper()
+	watching, err := client.NewWithWatch(apiServer, client.Options{Scheme: scheme})
+	Expect(err).NotTo(HaveOccurred())
+	podEvents, err := watching.Watch(context.Background(), &corev1.PodList{}, client.InNamespace(namespace))
+	Expect(err).NotTo(HaveOccurred())
+	epochEvents, err := watching.Watch(context.Background(), &doryv1alpha1.ProcessorEpochList{}, client.InNamespace(namespace))
+	Expect(err).NotTo(HaveOccurred())
+	var (
+		broken   []string
+		stopping atomic.Bool
+	)
+	// A watch that broke off by itself would have missed something; one that we stop may say goodbye with an error.
+	brokeOff := func(event watch.Event) {
+		if event.Type == watch.Error && !stopping.Load() {
+			broken = append(broken, fmt.Sprintf("a watch broke off: %+v", event.Object))
+		}
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		alive, epochs := map[string]map[types.UID]bool{}, map[string]int64{}
+		podResults, epochResults := podEvents.ResultChan(), epochEvents.ResultChan()
+		for podResults != nil || epochResults != nil {
+			select {
+			case event, ok := <-podResults:
+				if !ok {
+					podResults = nil
+					continue
+				}
+				brokeOff(event)
+				broken = append(broken, secondInstance(alive, event)...)
+			case event, ok := <-epochResults:
+				if !ok {
+					epochResults = nil
+					continue
+				}
+				brokeOff(event)
+				epoch, ok := event.Object.(*doryv1alpha1.ProcessorEpoch)
+				if !ok {
+					continue
+				}
+				if epoch.Spec.Epoch < epochs[epoch.Name] {
+					broken = append(broken, fmt.Sprintf("epoch of %s fell from %d to %d", epoch.Name, epochs[epoch.Name], epoch.Spec.Epoch))
+				}
+				epochs[epoch.Name] = epoch.Spec.Epoch
+			}
+		}
+	}()
+	return func() []string {
+		stopping.Store(true)
+		podEvents.Stop()
+		epochEvents.Stop()
+		<-done
+		return broken
+	}
+}
+
+func secondInstance(alive map[string]map[types.UID]bool, event watch.Event) []string {
+	pod, ok := event.Object.(*corev1.Pod)
+	if !ok {
+		return nil
+	}
+	processor := pod.Labels[doryv1alpha1.LabelProcessor]
+	if alive[processor] == nil {
+		alive[processor] = map[types.UID]bool{}
+	}
+	if event.Type == watch.Deleted || fence.Ended(pod) {
+		delete(alive[processor], pod.UID)
+		return nil
+	}
+	alive[processor][pod.UID] = true
+	if len(alive[processor]) > 1 {
+		return []string{fmt.Sprintf("%d instances of %s at once", len(alive[processor]), processor)}
+	}
+	return nil
+}

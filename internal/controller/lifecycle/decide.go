@@ -1,0 +1,263 @@
+package lifecycle
+
+import (
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/pod"
+)
+
+// plan is what a pass will do, in the order of the fields.
+type plan struct {
+	// remove deletes pods, gracefully: the kubelet calls /prestop, which saves the state.
+	remove []removal
+	// lift takes our finalizer off pods that ended and hold no epoch.
+	lift []*corev1.Pod
+	// release clears the epoch's holder, and then lifts its pod, where no successor is wanted.
+	release bool
+	// adopt takes over a pod that runs already.
+	adopt *corev1.Pod
+	// start creates the instance.
+	start *start
+	// backoff is what the status is to say about failures.
+	backoff *doryv1alpha1.ProcessorBackoff
+	// hindrance says why there is no instance and none is started, or why the spec is not applied.
+	hindrance *hindrance
+	// requeueAfter is when to look again although nothing happened; zero is never.
+	requeueAfter time.Duration
+}
+
+type removal struct {
+	pod    *corev1.Pod
+	reason removalReason
+}
+
+type removalReason string
+
+const (
+	removeOutdated  removalReason = "Outdated"
+	removeSurplus   removalReason = "Surplus"
+	removeSuspended removalReason = "Suspended"
+	removeDeleted   removalReason = "Deleted"
+	removeTwin      removalReason = "ProcessorIDConflict"
+	removeOrphaned  removalReason = "PreviousProcessor"
+)
+
+// start creates the pod of an instance.
+type start struct {
+	// name of a pod that an epoch was issued for and that was never created, because the operator died in
+	// between. Empty: issue the next epoch.
+	name string
+	// reason for the next epoch.
+	reason doryv1alpha1.EpochReason
+	// confirmGone is a pod to look for at the API server itself before an epoch is issued: the cache does not
+	// have it, and a cache may be late.
+	confirmGone string
+}
+
+// hindrance is a reason and a message for people.
+type hindrance struct{ reason, message string }
+
+// decide is the whole policy of this package.
+func decide(o *observation) plan {
+	p := plan{}
+	if o.processor != nil {
+		p.backoff = o.processor.Status.Backoff
+	}
+	name, holder := o.holder()
+	candidate := adoptable(o, holder)
+	blocking := retire(o, &p, holder, candidate)
+	switch {
+	case !o.wanted():
+		stop(o, &p, holder)
+	case holder != nil && alive(holder):
+		keep(o, &p, holder)
+	case blocking != nil:
+		p.hindrance = waitingFor(o, blocking)
+	case candidate != nil:
+		p.adopt = candidate
+	default:
+		next(o, &p, name, holder)
+	}
+	return p
+}
+
+// adoptable is the pod to take over: one that carries the identity and no epoch, so that it was made by the
+// original orchestrator or by hand. A ready one goes first, then the oldest.
+func adoptable(o *observation, holder *corev1.Pod) *corev1.Pod {
+	if !o.wanted() || (holder != nil && alive(holder)) {
+		return nil
+	}
+	var best *corev1.Pod
+	for _, pod := range o.pods {
+		_, hasEpoch := pod.Labels[doryv1alpha1.LabelEpoch]
+		if hasEpoch || !alive(pod) || pod.DeletionTimestamp != nil {
+			continue
+		}
+		if best == nil || preferred(pod, best) {
+			best = pod
+		}
+	}
+	return best
+}
+
+func preferred(a, b *corev1.Pod) bool {
+	if ready(a) != ready(b) {
+		return ready(a)
+	}
+	return a.CreationTimestamp.Before(&b.CreationTimestamp)
+}
+
+// retire ends every pod that is neither the holder nor to be adopted, and returns one that still lives.
+func retire(o *observation, p *plan, holder, candidate *corev1.Pod) *corev1.Pod {
+	var blocking *corev1.Pod
+	for _, pod := range o.pods {
+		if pod == holder || pod == candidate {
+			continue
+		}
+		if !alive(pod) {
+			p.lift = append(p.lift, pod)
+			continue
+		}
+		blocking = pod
+		if pod.DeletionTimestamp == nil {
+			p.remove = append(p.remove, removal{pod, surplusReason(o)})
+		}
+	}
+	return blocking
+}
+
+func surplusReason(o *observation) removalReason {
+	if o.wanted() {
+		return removeSurplus
+	}
+	return stopReason(o)
+}
+
+func stopReason(o *observation) removalReason {
+	switch {
+	case o.processor == nil || o.processor.DeletionTimestamp != nil:
+		return removeDeleted
+	case o.twin != "":
+		return removeTwin
+	default:
+		return removeSuspended
+	}
+}
+
+// stop ends the instance and frees the epoch once it is proven gone.
+func stop(o *observation, p *plan, holder *corev1.Pod) {
+	p.backoff = nil
+	if o.twin != "" {
+		p.hindrance = &hindrance{doryv1alpha1.ReasonIDConflict, fmt.Sprintf(
+			"Processor %q of this namespace has the same processorID %q and is older; one id is one instance: delete one of the two, or give this one an id of its own by creating it anew",
+			o.twin, o.processor.ID())}
+	}
+	switch {
+	case holder != nil && alive(holder):
+		if holder.DeletionTimestamp == nil {
+			p.remove = append(p.remove, removal{holder, stopReason(o)})
+		}
+	default:
+		p.release = o.epoch != nil && o.epoch.Spec.Holder != ""
+	}
+}
+
+// keep leaves the instance alone, unless it is not what the spec asks for.
+func keep(o *observation, p *plan, holder *corev1.Pod) {
+	if holder.DeletionTimestamp != nil {
+		return
+	}
+	if !ownedBy(holder, o.processor) && hasEpoch(holder, o) {
+		p.remove = append(p.remove, removal{holder, removeOrphaned})
+		return
+	}
+	if !hasEpoch(holder, o) || !fenced(holder) {
+		p.adopt = holder
+		return
+	}
+	replaceIfOutdated(o, p, holder)
+	forgetFailures(o, p, holder)
+}
+
+// replaceIfOutdated removes an instance of another spec, but not before the new one is known to make a pod.
+// This is the place where a live move takes over.
+func replaceIfOutdated(o *observation, p *plan, holder *corev1.Pod) {
+	if p.hindrance = obstacle(o); p.hindrance != nil {
+		return
+	}
+	if pod.Outdated(holder, o.processor, o.edgeNode) {
+		p.remove = append(p.remove, removal{holder, removeOutdated})
+	}
+}
+
+func hasEpoch(holder *corev1.Pod, o *observation) bool {
+	return holder.Labels[doryv1alpha1.LabelEpoch] == fmt.Sprint(o.epoch.Spec.Epoch)
+}
+
+func ownedBy(pod *corev1.Pod, p *doryv1alpha1.Processor) bool {
+	owner := metav1.GetControllerOf(pod)
+	return owner != nil && owner.UID == p.UID
+}
+
+// next starts an instance where none lives.
+func next(o *observation, p *plan, name string, holder *corev1.Pod) {
+	p.backoff = countFailure(o.processor.Status.Backoff, holder, o.now)
+	if wait := remaining(p.backoff, o.now); wait > 0 {
+		p.requeueAfter = wait
+		p.hindrance = &hindrance{doryv1alpha1.ReasonBackingOff, fmt.Sprintf(
+			"%d instances failed in a row, the last one %s; the next start is at %s",
+			p.backoff.Failures, failure(holder), o.now.Add(wait).UTC().Format(time.RFC3339))}
+		return
+	}
+	if p.hindrance = obstacle(o); p.hindrance != nil {
+		return
+	}
+	p.start = startOf(o, name, holder)
+}
+
+// startOf goes on with an epoch whose pod was never created. The status remembers that a pod was there; without
+// its word the name would be used a second time.
+func startOf(o *observation, name string, holder *corev1.Pod) *start {
+	switch {
+	case name == "":
+		return &start{reason: doryv1alpha1.EpochStart}
+	case holder != nil:
+		return &start{reason: doryv1alpha1.EpochReplace}
+	case existed(o.processor, name):
+		return &start{reason: doryv1alpha1.EpochReplace, confirmGone: name}
+	default:
+		return &start{name: name}
+	}
+}
+
+func existed(p *doryv1alpha1.Processor, name string) bool {
+	return p.Status.Instance != nil && p.Status.Instance.Pod == name && p.Status.Instance.UID != ""
+}
+
+// obstacle is what in the spec keeps a pod from being made.
+func obstacle(o *observation) *hindrance {
+	if o.edgeNodeUnknown {
+		return &hindrance{doryv1alpha1.ReasonEdgeNodeUnknown, fmt.Sprintf(
+			"spec.placement.edgeNode names EdgeNode %q, which does not exist: create it, or correct the name",
+			o.processor.Spec.Placement.EdgeNode)}
+	}
+	if _, err := pod.Build(pod.Input{Processor: o.processor, EdgeNode: o.edgeNode}); err != nil {
+		return &hindrance{doryv1alpha1.ReasonInvalidPodTemplate, err.Error()}
+	}
+	return nil
+}
+
+// waitingFor explains why no new instance may start while the pod lives.
+func waitingFor(o *observation, pod *corev1.Pod) *hindrance {
+	message := fmt.Sprintf("pod %s is ending on node %s; a new instance starts once its kubelet confirms the end", pod.Name, pod.Spec.NodeName)
+	if o.nodes[pod.Spec.NodeName] != nodeReady {
+		message = fmt.Sprintf("node %s is not ready, so nobody can confirm that pod %s ended; a new instance starts once the node is back, "+
+			"or is deleted, or has the taint node.kubernetes.io/out-of-service", pod.Spec.NodeName, pod.Name)
+	}
+	return &hindrance{doryv1alpha1.ReasonWaitingForOldInstance, message}
+}

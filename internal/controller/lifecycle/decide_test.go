@@ -1,0 +1,268 @@
+package lifecycle
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+)
+
+func TestDecide(t *testing.T) {
+	badTemplate := func(p *doryv1alpha1.Processor) {
+		p.Spec.PodTemplate = &doryv1alpha1.PodTemplateOverlay{Spec: &runtime.RawExtension{Raw: []byte(`{"nonsense":1}`)}}
+	}
+	edge := func(p *doryv1alpha1.Processor) {
+		p.Spec.Placement = &doryv1alpha1.ProcessorPlacement{EdgeNode: "gate"}
+	}
+	noEdgeNode := func(o *observation) { o.edgeNodeUnknown = true }
+	for name, test := range map[string]struct {
+		given *observation
+		want  string
+	}{
+		// Starting.
+		"new":                                    {given(), "issue (Start); "},
+		"resumed":                                {given(epoch(7, "")), "issue (Start); "},
+		"epoch issued, pod never created":        {given(epoch(7, "a")), "create a; "},
+		"epoch issued, pod was seen, is missing": {given(epoch(7, "a"), withProcessor(remembers("a"))), "issue (Replace) if a is gone; "},
+		"holder ended by itself":                 {given(epoch(7, "a"), instancePod("a", 7, failed)), "issue (Replace); "},
+		"holder deleted and ended":               {given(epoch(7, "a"), instancePod("a", 7, terminating, failed)), "issue (Replace); "},
+		"holder deleted before it was bound":     {given(epoch(7, "a"), instancePod("a", 7, terminating, unscheduled)), "issue (Replace); "},
+		"unknown edge node":                      {given(withProcessor(edge), noEdgeNode), "EdgeNodeUnknown; "},
+		"bad pod template spends no epoch":       {given(withProcessor(badTemplate)), "InvalidPodTemplate; "},
+
+		// Keeping.
+		"running":                          {given(epoch(7, "a"), instancePod("a", 7)), ""},
+		"unscheduled":                      {given(epoch(7, "a"), instancePod("a", 7, unscheduled)), ""},
+		"terminating":                      {given(epoch(7, "a"), instancePod("a", 7, terminating)), ""},
+		"terminating on a silent node":     {given(epoch(7, "a"), instancePod("a", 7, terminating), node("n1", nodeNotReady)), ""},
+		"running on a silent node":         {given(epoch(7, "a"), instancePod("a", 7), node("n1", nodeNotReady)), ""},
+		"spec changed":                     {given(epoch(7, "a"), instancePod("a", 7, otherSpec)), "remove a (Outdated); "},
+		"spec changed, already ending":     {given(epoch(7, "a"), instancePod("a", 7, otherSpec, terminating)), ""},
+		"spec changed to a bad one":        {given(epoch(7, "a"), instancePod("a", 7, otherSpec), withProcessor(badTemplate)), "InvalidPodTemplate; "},
+		"edge node vanished":               {given(epoch(7, "a"), instancePod("a", 7, otherSpec), withProcessor(edge), noEdgeNode), "EdgeNodeUnknown; "},
+		"somebody took the finalizer":      {given(epoch(7, "a"), instancePod("a", 7, unfenced)), "adopt a; "},
+		"pod of the previous Processor":    {given(epoch(7, "a"), instancePod("a", 7, otherOwner)), "remove a (PreviousProcessor); "},
+		"previous Processor's, terminated": {given(epoch(7, "a"), instancePod("a", 7, otherOwner, terminating, failed)), "issue (Replace); "},
+
+		// One instance.
+		"second pod":                              {given(epoch(8, "b"), instancePod("a", 7), instancePod("b", 8)), "remove a (Surplus); "},
+		"second pod, ending":                      {given(epoch(8, "b"), instancePod("a", 7, terminating), instancePod("b", 8)), ""},
+		"second pod, ended":                       {given(epoch(8, "b"), instancePod("a", 7, failed), instancePod("b", 8)), "lift a; "},
+		"epoch issued, old one lives":             {given(epoch(8, "b"), instancePod("a", 7)), "remove a (Surplus); WaitingForOldInstance; "},
+		"epoch issued, old one is ending":         {given(epoch(8, "b"), instancePod("a", 7, terminating)), "WaitingForOldInstance; "},
+		"epoch issued, old one's node is silent":  {given(epoch(8, "b"), instancePod("a", 7, terminating), node("n1", nodeNotReady)), "WaitingForOldInstance; "},
+		"epoch issued, old one ended":             {given(epoch(8, "b"), instancePod("a", 7, failed)), "lift a; create b; "},
+		"the ProcessorEpoch was deleted":          {given(instancePod("a", 7)), "remove a (Surplus); WaitingForOldInstance; "},
+		"the ProcessorEpoch was deleted and left": {given(instancePod("a", 7, failed)), "lift a; issue (Start); "},
+		"older Processor with the same id":        {given(func(o *observation) { o.twin = "first" }), "ProcessorIDConflict; "},
+		"older Processor with the same id, both": {
+			given(func(o *observation) { o.twin = "first" }, epoch(7, "a"), instancePod("a", 7)), "remove a (ProcessorIDConflict); ProcessorIDConflict; "},
+
+		// Adopting.
+		"legacy pod":                     {given(legacyPod("old")), "adopt old; "},
+		"legacy pod after an ended one":  {given(epoch(7, "a"), instancePod("a", 7, failed), legacyPod("old")), "adopt old; "},
+		"legacy pod beside ours":         {given(epoch(7, "a"), instancePod("a", 7), legacyPod("old")), "remove old (Surplus); "},
+		"legacy pod that is ending":      {given(legacyPod("old", terminating)), "WaitingForOldInstance; "},
+		"two legacy pods, the ready one": {given(legacyPod("o1", notReady(0)), legacyPod("o2")), "remove o1 (Surplus); WaitingForOldInstance; "},
+		"adoption was cut short":         {given(epoch(7, "old"), legacyPod("old")), "adopt old; "},
+		"legacy pod of a suspended one":  {given(withProcessor(suspended), legacyPod("old")), "remove old (Suspended); "},
+		"legacy pod while another lives": {given(legacyPod("old"), instancePod("a", 7)), "remove a (Surplus); WaitingForOldInstance; "},
+		"two legacy pods, one has ended": {given(legacyPod("o1", failed), legacyPod("o2")), "lift o1; adopt o2; "},
+
+		// Stopping.
+		"suspended":                     {given(withProcessor(suspended), epoch(7, "a"), instancePod("a", 7)), "remove a (Suspended); "},
+		"suspended, ending":             {given(withProcessor(suspended), epoch(7, "a"), instancePod("a", 7, terminating)), ""},
+		"suspended, ended":              {given(withProcessor(suspended), epoch(7, "a"), instancePod("a", 7, terminating, failed)), "release; "},
+		"suspended before it was made":  {given(withProcessor(suspended), epoch(7, "a")), "release; "},
+		"suspended and released":        {given(withProcessor(suspended), epoch(7, "")), ""},
+		"suspended from the start":      {given(withProcessor(suspended)), ""},
+		"being deleted":                 {given(withProcessor(deleting), epoch(7, "a"), instancePod("a", 7)), "remove a (Deleted); "},
+		"deleted":                       {given(epoch(7, "a"), instancePod("a", 7), noProcessor), "remove a (Deleted); "},
+		"deleted, on a silent node":     {given(epoch(7, "a"), instancePod("a", 7, terminating), node("n1", nodeNotReady), noProcessor), ""},
+		"deleted, ended":                {given(epoch(7, "a"), instancePod("a", 7, terminating, failed), noProcessor), "release; "},
+		"deleted, ended, no epoch":      {given(instancePod("a", 7, terminating, failed), noProcessor), "lift a; "},
+		"deleted, nothing left":         {given(epoch(7, ""), noProcessor), ""},
+		"deleted, and never had a pod":  {given(noProcessor), ""},
+		"deleted, with two pods, ended": {given(epoch(8, "b"), instancePod("a", 7, failed), instancePod("b", 8, failed), noProcessor), "lift a; release; "},
+
+		// Backing off.
+		"first failure is answered at once": {given(epoch(7, "a"), instancePod("a", 7, failed, ranFor(time.Second))), "issue (Replace); "},
+		"second failure waits": {
+			given(withProcessor(failedBefore(1, time.Minute, "z")), epoch(7, "a"), instancePod("a", 7, failed, ranFor(time.Second))), "BackingOff; "},
+		"second failure has waited": {
+			given(withProcessor(failedBefore(2, 11*time.Second, "a")), epoch(7, "a"), instancePod("a", 7, failed, ranFor(time.Second))), "issue (Replace); "},
+		"a deletion is no failure": {
+			given(withProcessor(failedBefore(1, time.Minute, "z")), epoch(7, "a"), instancePod("a", 7, failed, terminating)), "issue (Replace); "},
+		"failure after a long run": {
+			given(withProcessor(failedBefore(9, time.Hour, "z")), epoch(7, "a"), instancePod("a", 7, failed, ranFor(time.Hour))), "issue (Replace); "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := decide(test.given).String(); got != test.want {
+				t.Errorf("decide: %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+// Whatever is observed, no instance is started or adopted while another pod of the processor lives.
+func TestDecideNeverMakesASecondInstance(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	anywhere := []func(*corev1.Pod){isReady, notReady(time.Minute), terminating, failed, unscheduled, ranFor(time.Minute)}
+	ofOurs := append([]func(*corev1.Pod){otherSpec, unfenced, otherOwner}, anywhere...)
+	started := 0
+	for range 20000 {
+		o := given()
+		for _, name := range []string{"a", "b", "c"}[:random.IntN(4)] {
+			if random.IntN(3) == 0 {
+				legacyPod(name, anywhere[random.IntN(len(anywhere))])(o)
+				continue
+			}
+			instancePod(name, 7, ofOurs[random.IntN(len(ofOurs))], ofOurs[random.IntN(len(ofOurs))])(o)
+		}
+		if random.IntN(3) > 0 {
+			epoch(7, []string{"", "a", "b", "z"}[random.IntN(4)])(o)
+		}
+		withProcessor(failedBefore(random.Int32N(3)+1, time.Duration(random.IntN(60))*time.Second, "a"))(o)
+		node("n1", nodeState(random.IntN(3)))(o)
+		checkOneInstance(t, o, &started)
+	}
+	if started == 0 {
+		t.Error("no instance was started in any of the worlds: the test proves nothing")
+	}
+}
+
+func checkOneInstance(t *testing.T, o *observation, started *int) {
+	t.Helper()
+	p := decide(o)
+	if p.start == nil {
+		return
+	}
+	*started++
+	for _, pod := range o.pods {
+		if alive(pod) {
+			t.Fatalf("%s while pod %s lives (%+v)", p, pod.Name, pod.ObjectMeta)
+		}
+	}
+}
+
+func TestDelay(t *testing.T) {
+	for failures, want := range map[int32]time.Duration{0: 0, 1: 0, 2: 10 * time.Second, 3: 20 * time.Second, 4: 40 * time.Second, 6: 160 * time.Second, 7: 5 * time.Minute, 2000: 5 * time.Minute} {
+		if got := delay(failures); got != want {
+			t.Errorf("delay after %d failures = %s, want %s", failures, got, want)
+		}
+	}
+}
+
+func TestBackoffIsForgottenAfterALongRun(t *testing.T) {
+	for name, test := range map[string]struct {
+		readyFor    time.Duration
+		wantBackoff bool
+		wantRequeue time.Duration
+	}{
+		"not yet": {4 * time.Minute, true, 6 * time.Minute},
+		"long":    {10 * time.Minute, false, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := decide(given(withProcessor(failedBefore(3, time.Hour, "z")), epoch(7, "a"), instancePod("a", 7, func(pod *corev1.Pod) {
+				setReady(pod, corev1.ConditionTrue, now.Add(-test.readyFor))
+			})))
+			if (p.backoff != nil) != test.wantBackoff || p.requeueAfter != test.wantRequeue {
+				t.Errorf("backoff %+v, look again after %s; want kept=%t, %s", p.backoff, p.requeueAfter, test.wantBackoff, test.wantRequeue)
+			}
+		})
+	}
+}
+
+func TestFailureIsCountedOnce(t *testing.T) {
+	o := given(withProcessor(failedBefore(2, time.Second, "a")), epoch(7, "a"), instancePod("a", 7, failed))
+	if got := decide(o).backoff.Failures; got != 2 {
+		t.Errorf("failures = %d after seeing the same failed pod again, want 2", got)
+	}
+}
+
+func TestReport(t *testing.T) {
+	waiting := func(reason string) func(*corev1.Pod) {
+		return func(p *corev1.Pod) {
+			notReady(time.Minute)(p)
+			container(corev1.ContainerStatus{RestartCount: 4, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: "see here"}}})(p)
+		}
+	}
+	for name, test := range map[string]struct {
+		given                 *observation
+		phase                 doryv1alpha1.ProcessorPhase
+		ready, reason, detail string
+	}{
+		"running":          {given(epoch(7, "a"), instancePod("a", 7)), "Running", "True", "Running", "a is ready"},
+		"new":              {given(), "Pending", "False", "Starting", ""},
+		"waits for a node": {given(epoch(7, "a"), instancePod("a", 7, unscheduled)), "Pending", "False", "Starting", "waits for a node"},
+		"unschedulable": {given(epoch(7, "a"), instancePod("a", 7, unscheduled, func(p *corev1.Pod) {
+			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: "0/3 nodes fit"}}
+		})), "Pending", "False", "Unschedulable", "0/3 nodes fit"},
+		"starting":      {given(epoch(7, "a"), instancePod("a", 7, notReady(time.Minute))), "Starting", "False", "Starting", "starts on node n1"},
+		"creating":      {given(epoch(7, "a"), instancePod("a", 7, notReady(time.Minute), container(corev1.ContainerStatus{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}}))), "Starting", "False", "Starting", ""},
+		"image missing": {given(epoch(7, "a"), instancePod("a", 7, waiting("ImagePullBackOff"))), "Unhealthy", "False", "ContainerWaiting", "ImagePullBackOff: see here"},
+		"crash loop":    {given(epoch(7, "a"), instancePod("a", 7, waiting("CrashLoopBackOff"))), "Unhealthy", "False", "ContainerWaiting", "CrashLoopBackOff"},
+		"unready after it ran": {given(epoch(7, "a"), instancePod("a", 7, notReady(time.Second), func(p *corev1.Pod) {
+			container(corev1.ContainerStatus{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: p.CreationTimestamp}}})(p)
+		})), "Unhealthy", "False", "NotReady", "/ready"},
+		"node silent":         {given(epoch(7, "a"), instancePod("a", 7), node("n1", nodeNotReady)), "Unhealthy", "Unknown", "NodeLost", "n1"},
+		"ending":              {given(epoch(7, "a"), instancePod("a", 7, terminating)), "Stopping", "False", "WaitingForOldInstance", "its kubelet confirms"},
+		"ending, node silent": {given(epoch(7, "a"), instancePod("a", 7, terminating), node("n1", nodeNotReady)), "Stopping", "False", "WaitingForOldInstance", "out-of-service"},
+		"suspended":           {given(withProcessor(suspended)), "Suspended", "False", "Suspended", "spec.suspend"},
+		"backing off": {given(withProcessor(failedBefore(2, time.Second, "a")), epoch(7, "a"), instancePod("a", 7, failed, func(p *corev1.Pod) { p.Status.Reason = "Evicted" })),
+			"BackingOff", "False", "BackingOff", "2 instances failed in a row, the last one a: Evicted"},
+		"id conflict": {given(func(o *observation) { o.twin = "first" }), "Pending", "False", "ProcessorIDConflict", `"first"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := decide(test.given)
+			status := report(test.given, &p)
+			condition := status.Conditions[0]
+			if status.Phase != test.phase || string(condition.Status) != test.ready || condition.Reason != test.reason || !strings.Contains(condition.Message, test.detail) {
+				t.Errorf("phase %s, Ready=%s %s: %q; want %s, %s %s: … %q …",
+					status.Phase, condition.Status, condition.Reason, condition.Message, test.phase, test.ready, test.reason, test.detail)
+			}
+			if status.ObservedGeneration != 3 || condition.ObservedGeneration != 3 {
+				t.Errorf("observedGeneration = %d and %d, want 3", status.ObservedGeneration, condition.ObservedGeneration)
+			}
+		})
+	}
+}
+
+func TestReportKeepsTheWordOfOthers(t *testing.T) {
+	o := given(epoch(7, "a"), withProcessor(func(p *doryv1alpha1.Processor) {
+		p.Status.Instance = &doryv1alpha1.ProcessorInstance{Pod: "a", UID: "uid-a", SDKVersion: "2.4.0"}
+		p.Status.LivenessPath = "/healthz"
+	}), instancePod("a", 7))
+	p := decide(o)
+	status := report(o, &p)
+	if status.Instance.SDKVersion != "2.4.0" || status.LivenessPath != "/healthz" {
+		t.Errorf("SDK %q, path %q were lost", status.Instance.SDKVersion, status.LivenessPath)
+	}
+	if status.Instance.Node != "n1" || status.Instance.Epoch != 7 || status.Instance.Since == nil {
+		t.Errorf("instance = %+v", status.Instance)
+	}
+}
+
+// While the pod that the epoch names is missing, the status must go on saying that it existed: that is how the
+// next pass knows not to use its name again.
+func TestReportRemembersAMissingHolder(t *testing.T) {
+	o := given(epoch(7, "a"), withProcessor(remembers("a")))
+	p := plan{hindrance: &hindrance{doryv1alpha1.ReasonEpochUnavailable, "the database does not answer"}}
+	if status := report(o, &p); status.Instance == nil || status.Instance.Pod != "a" {
+		t.Errorf("instance = %+v, want the memory of a", status.Instance)
+	}
+}
+
+func BenchmarkDecideAtRest(b *testing.B) {
+	o := given(epoch(7, "a"), instancePod("a", 7))
+	b.ReportAllocs()
+	for b.Loop() {
+		p := decide(o)
+		report(o, &p)
+	}
+}

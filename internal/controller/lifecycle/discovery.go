@@ -1,0 +1,163 @@
+package lifecycle
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/pod"
+)
+
+const (
+	// sdkVersionHeader is where newer SDKs say their version.
+	sdkVersionHeader = "X-Dory-SDK-Version"
+	// unknownSDK is recorded for a processor that says nothing, so that it is asked once.
+	unknownSDK = "unknown"
+
+	discoveryTimeout    = 2 * time.Second
+	discoveryMinBackoff = time.Second
+	discoveryMaxBackoff = time.Minute
+)
+
+// Discovery asks every new instance once which SDK it is made with, and at which path it answers liveness
+// probes. It has a queue of its own, because it waits for the network.
+type Discovery struct {
+	client client.Client
+	http   *http.Client
+}
+
+// NewDiscovery makes a Discovery. A nil transport is the default one.
+func NewDiscovery(c client.Client, transport http.RoundTripper) *Discovery {
+	return &Discovery{client: c, http: &http.Client{Transport: transport, Timeout: discoveryTimeout}}
+}
+
+// Reconcile asks the instance of one Processor, if it has not answered yet.
+func (d *Discovery) Reconcile(ctx context.Context, req reconcile.Request) (ctrl.Result, error) {
+	p, err := get[doryv1alpha1.Processor](ctx, d.client, req.NamespacedName)
+	if err != nil || p == nil || !undiscovered(p) {
+		return ctrl.Result{}, err
+	}
+	found, err := d.ask(ctx, p)
+	if err != nil {
+		// An instance that does not listen yet is the usual case; the queue's backoff asks again.
+		log.FromContext(ctx).V(1).Info("the instance does not answer yet", "cause", err.Error())
+		return ctrl.Result{Requeue: true}, nil //nolint:staticcheck // the rate limiter paces the tries, and it is no error
+	}
+	return ctrl.Result{}, d.record(ctx, p, found)
+}
+
+// undiscovered: there is an instance with an address that was not asked yet.
+func undiscovered(p *doryv1alpha1.Processor) bool {
+	instance := p.Status.Instance
+	if instance == nil || instance.IP == "" || instance.SDKVersion != "" {
+		return false
+	}
+	phase := p.Status.Phase
+	return phase == doryv1alpha1.ProcessorStarting || phase == doryv1alpha1.ProcessorRunning || phase == doryv1alpha1.ProcessorUnhealthy
+}
+
+// finding is what an instance said.
+type finding struct {
+	version string
+	// path is where liveness is answered.
+	path doryv1alpha1.LivenessPath
+}
+
+// ask tries the path that the kubelet probes and, if that is not found there, the other one.
+func (d *Discovery) ask(ctx context.Context, p *doryv1alpha1.Processor) (finding, error) {
+	probed := pod.LivenessPath(p)
+	for _, path := range []doryv1alpha1.LivenessPath{probed, otherPath(probed)} {
+		code, version, err := d.probe(ctx, p, path)
+		if err != nil {
+			return finding{}, err
+		}
+		if code != http.StatusNotFound {
+			return finding{version: version, path: path}, nil
+		}
+	}
+	return finding{version: unknownSDK, path: probed}, nil
+}
+
+func otherPath(path doryv1alpha1.LivenessPath) doryv1alpha1.LivenessPath {
+	if path == doryv1alpha1.LivenessPathHealthz {
+		return doryv1alpha1.LivenessPathHealth
+	}
+	return doryv1alpha1.LivenessPathHealthz
+}
+
+func (d *Discovery) probe(ctx context.Context, p *doryv1alpha1.Processor, path doryv1alpha1.LivenessPath) (int, string, error) {
+	url := "http://" + net.JoinHostPort(p.Status.Instance.IP, strconv.Itoa(int(p.Spec.Port))) + string(path)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return 0, "", fmt.Errorf("making a request for %s: %w", url, err)
+	}
+	response, err := d.http.Do(request)
+	if err != nil {
+		return 0, "", fmt.Errorf("asking %s: %w", url, err)
+	}
+	defer response.Body.Close()
+	if _, err := io.CopyN(io.Discard, response.Body, 64<<10); err != nil && err != io.EOF { //nolint:errorlint // CopyN answers io.EOF as it is
+		return 0, "", fmt.Errorf("reading the answer of %s: %w", url, err)
+	}
+	return response.StatusCode, versionOf(response.Header), nil
+}
+
+// versionOf keeps within the field's limit, whatever a processor sends.
+func versionOf(header http.Header) string {
+	version := header.Get(sdkVersionHeader)
+	if version == "" {
+		return unknownSDK
+	}
+	return version[:min(len(version), 64)]
+}
+
+// record writes what was found, unless the instance has changed meanwhile. A path that differs from the probed
+// one is remembered only where the spec leaves the choice to us; lifecycle then replaces the pod.
+func (d *Discovery) record(ctx context.Context, p *doryv1alpha1.Processor, found finding) error {
+	updated := p.DeepCopy()
+	updated.Status.Instance.SDKVersion = found.version
+	auto := p.Spec.Probes.LivenessPath == "" || p.Spec.Probes.LivenessPath == doryv1alpha1.LivenessPathAuto
+	if auto && found.path != pod.LivenessPath(p) {
+		updated.Status.LivenessPath = found.path
+	}
+	patch := client.MergeFromWithOptions(p, client.MergeFromWithOptimisticLock{})
+	err := d.client.Status().Patch(ctx, updated, patch)
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		return nil // The newer object's event brings it here again.
+	}
+	if err != nil {
+		return fmt.Errorf("recording the SDK of Processor %s/%s: %w", p.Namespace, p.Name, err)
+	}
+	return nil
+}
+
+// SetupWithManager registers the controller.
+func (d *Discovery) SetupWithManager(mgr ctrl.Manager) error {
+	asks := predicate.NewPredicateFuncs(func(o client.Object) bool { return undiscovered(o.(*doryv1alpha1.Processor)) })
+	gone := predicate.Funcs{DeleteFunc: func(event.DeleteEvent) bool { return false }}
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("discovery").
+		For(&doryv1alpha1.Processor{}, builder.WithPredicates(asks, gone)).
+		WithOptions(controller.Options{
+			MaxConcurrentReconciles: 8,
+			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](
+				discoveryMinBackoff, discoveryMaxBackoff),
+		}).
+		Complete(d)
+}

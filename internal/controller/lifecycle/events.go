@@ -1,0 +1,58 @@
+package lifecycle
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/client-go/tools/events"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+)
+
+// narrator is the list of everything this package says in events.
+type narrator struct{ recorder events.EventRecorder }
+
+func (n narrator) created(p *doryv1alpha1.Processor, pod *corev1.Pod, epoch int64) {
+	n.recorder.Eventf(p, pod, corev1.EventTypeNormal, "InstanceCreated", "Create", "Created pod %s under epoch %d", pod.Name, epoch)
+}
+
+func (n narrator) adopted(p *doryv1alpha1.Processor, pod *corev1.Pod, epoch int64) {
+	n.recorder.Eventf(p, pod, corev1.EventTypeNormal, "InstanceAdopted", "Adopt", "Took over the running pod %s under epoch %d", pod.Name, epoch)
+}
+
+func (n narrator) removing(p *doryv1alpha1.Processor, removal removal) {
+	if p == nil {
+		return
+	}
+	pod := removal.pod
+	switch removal.reason {
+	case removeOutdated:
+		n.recorder.Eventf(p, pod, corev1.EventTypeNormal, "InstanceReplacing", "Delete", "Ending pod %s because the spec changed", pod.Name)
+	case removeSurplus:
+		n.recorder.Eventf(p, pod, corev1.EventTypeWarning, "SurplusInstance", "Delete", "Ending pod %s: it has the identity of this Processor and does not hold its epoch", pod.Name)
+	case removeSuspended:
+		n.recorder.Eventf(p, pod, corev1.EventTypeNormal, "InstanceSuspended", "Delete", "Ending pod %s because spec.suspend is true", pod.Name)
+	case removeTwin:
+		n.recorder.Eventf(p, pod, corev1.EventTypeWarning, "ProcessorIDConflict", "Delete", "Ending pod %s: an older Processor has the same processorID", pod.Name)
+	case removeOrphaned:
+		n.recorder.Eventf(p, pod, corev1.EventTypeNormal, "InstanceReplacing", "Delete", "Ending pod %s of the previous Processor of this name", pod.Name)
+	case removeDeleted:
+		n.recorder.Eventf(p, pod, corev1.EventTypeNormal, "InstanceEnding", "Delete", "Ending pod %s because the Processor is deleted", pod.Name)
+	}
+}
+
+// statusChanged tells of every new reason of the Ready condition that a person would want to read about.
+func (n narrator) statusChanged(before, after *doryv1alpha1.Processor) {
+	now := meta.FindStatusCondition(after.Status.Conditions, doryv1alpha1.ConditionReady)
+	last := meta.FindStatusCondition(before.Status.Conditions, doryv1alpha1.ConditionReady)
+	if now == nil || (last != nil && last.Reason == now.Reason) {
+		return
+	}
+	switch now.Reason {
+	case doryv1alpha1.ReasonStarting:
+		return
+	case doryv1alpha1.ReasonRunning, doryv1alpha1.ReasonSuspended, doryv1alpha1.ReasonWaitingForOldInstance:
+		n.recorder.Eventf(after, nil, corev1.EventTypeNormal, now.Reason, "Observe", "%s", now.Message)
+	default:
+		n.recorder.Eventf(after, nil, corev1.EventTypeWarning, now.Reason, "Observe", "%s", now.Message)
+	}
+}

@@ -1,0 +1,242 @@
+package lifecycle
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/fence"
+)
+
+// observation is all that a pass knows. Everything in it comes from informer caches and is read-only.
+type observation struct {
+	// key names the Processor, also when it is gone.
+	key types.NamespacedName
+	// processor is nil once it is gone.
+	processor *doryv1alpha1.Processor
+	// epoch is nil before the first one was issued.
+	epoch *doryv1alpha1.ProcessorEpoch
+	// pods are all that carry the processor's identity, ordered by name.
+	pods []*corev1.Pod
+	// nodes holds the state of every node that one of the pods is bound to.
+	nodes map[string]nodeState
+	// edgeNode is the Kubernetes node of spec.placement.edgeNode; edgeNodeUnknown says that there is no such
+	// EdgeNode.
+	edgeNode        string
+	edgeNodeUnknown bool
+	// twin is an older Processor of the namespace with the same id, which goes first.
+	twin string
+	now  time.Time
+}
+
+type nodeState int
+
+const (
+	nodeReady nodeState = iota
+	nodeNotReady
+	nodeGone
+)
+
+func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*observation, error) {
+	o := &observation{key: key, now: r.clock.Now()}
+	var err error
+	if o.processor, err = get[doryv1alpha1.Processor](ctx, r.client, key); err != nil {
+		return nil, err
+	}
+	if o.epoch, err = get[doryv1alpha1.ProcessorEpoch](ctx, r.client, key); err != nil {
+		return nil, err
+	}
+	if err = r.observePods(ctx, o); err != nil {
+		return nil, err
+	}
+	if o.processor == nil {
+		return o, nil
+	}
+	if err = r.observeEdgeNode(ctx, o); err != nil {
+		return nil, err
+	}
+	return o, r.observeTwin(ctx, o)
+}
+
+// object is a pointer to T that is a Kubernetes object.
+type object[T any] interface {
+	*T
+	client.Object
+}
+
+// get answers nil where there is no such object.
+func get[T any, P object[T]](ctx context.Context, reader client.Reader, key types.NamespacedName) (P, error) {
+	obj := P(new(T))
+	if err := reader.Get(ctx, key, obj); err != nil {
+		if apierrors.IsNotFound(err) {
+			return nil, nil //nolint:nilnil // absence is an answer here, and every caller checks for it
+		}
+		return nil, fmt.Errorf("reading %T %s: %w", obj, key, err)
+	}
+	return obj, nil
+}
+
+func (r *Reconciler) observePods(ctx context.Context, o *observation) error {
+	found := map[types.UID]*corev1.Pod{}
+	if err := r.collectPods(ctx, o, indexPodProcessor, o.key.Name, found); err != nil {
+		return err
+	}
+	if o.processor != nil {
+		if err := r.collectPods(ctx, o, indexPodProcessorID, o.processor.ID(), found); err != nil {
+			return err
+		}
+	}
+	o.nodes = map[string]nodeState{}
+	for _, pod := range found {
+		o.pods = append(o.pods, pod)
+		if err := r.observeNode(ctx, o, pod.Spec.NodeName); err != nil {
+			return err
+		}
+	}
+	slices.SortFunc(o.pods, func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
+	return nil
+}
+
+func (r *Reconciler) collectPods(ctx context.Context, o *observation, index, value string, into map[types.UID]*corev1.Pod) error {
+	var pods corev1.PodList
+	if err := r.client.List(ctx, &pods, client.InNamespace(o.key.Namespace), client.MatchingFields{index: value}); err != nil {
+		return fmt.Errorf("listing the pods of Processor %s: %w", o.key, err)
+	}
+	for i := range pods.Items {
+		if o.concerns(&pods.Items[i]) {
+			into[pods.Items[i].UID] = &pods.Items[i]
+		}
+	}
+	return nil
+}
+
+// concerns leaves out pods that another controller answers for, be it another Processor of the same id, and,
+// once the Processor is gone, pods that were never taken over by it.
+func (o *observation) concerns(pod *corev1.Pod) bool {
+	if name := processorOf(pod); name != "" && name != o.key.Name {
+		return false
+	}
+	if o.processor == nil {
+		return fenced(pod)
+	}
+	owner := metav1.GetControllerOf(pod)
+	return owner == nil || ownedByProcessor(owner) || isSentinel(owner)
+}
+
+func ownedByProcessor(owner *metav1.OwnerReference) bool {
+	return owner.Kind == "Processor" && owner.APIVersion == doryv1alpha1.GroupVersion.String()
+}
+
+// isSentinel recognises the ConfigMap that owned the pods of the original orchestrator.
+func isSentinel(owner *metav1.OwnerReference) bool {
+	return owner.Kind == "ConfigMap" && owner.Name == "dory-controller-ref"
+}
+
+func (r *Reconciler) observeNode(ctx context.Context, o *observation, name string) error {
+	if _, known := o.nodes[name]; known || name == "" {
+		return nil
+	}
+	node, err := get[corev1.Node](ctx, r.client, types.NamespacedName{Name: name})
+	if err != nil {
+		return err
+	}
+	o.nodes[name] = stateOf(node)
+	return nil
+}
+
+func stateOf(node *corev1.Node) nodeState {
+	if node == nil {
+		return nodeGone
+	}
+	for _, condition := range node.Status.Conditions {
+		if condition.Type == corev1.NodeReady && condition.Status == corev1.ConditionTrue {
+			return nodeReady
+		}
+	}
+	return nodeNotReady
+}
+
+func (r *Reconciler) observeEdgeNode(ctx context.Context, o *observation) error {
+	if o.processor.Spec.Placement == nil || o.processor.Spec.Placement.EdgeNode == "" {
+		return nil
+	}
+	edgeNode, err := get[doryv1alpha1.EdgeNode](ctx, r.client, types.NamespacedName{Name: o.processor.Spec.Placement.EdgeNode})
+	if err != nil {
+		return err
+	}
+	if edgeNode == nil {
+		o.edgeNodeUnknown = true
+		return nil
+	}
+	o.edgeNode = edgeNode.KubernetesNode()
+	return nil
+}
+
+func (r *Reconciler) observeTwin(ctx context.Context, o *observation) error {
+	var same doryv1alpha1.ProcessorList
+	err := r.client.List(ctx, &same, client.InNamespace(o.key.Namespace), client.MatchingFields{indexProcessorID: o.processor.ID()})
+	if err != nil {
+		return fmt.Errorf("listing the Processors with id %q: %w", o.processor.ID(), err)
+	}
+	for i := range same.Items {
+		if other := &same.Items[i]; other.UID != o.processor.UID && older(other, o.processor) {
+			o.twin = other.Name
+		}
+	}
+	return nil
+}
+
+func older(a, b *doryv1alpha1.Processor) bool {
+	if !a.CreationTimestamp.Equal(&b.CreationTimestamp) {
+		return a.CreationTimestamp.Before(&b.CreationTimestamp)
+	}
+	return a.Name < b.Name
+}
+
+// holder is the pod that the current epoch names, and its name even if there is no such pod.
+func (o *observation) holder() (string, *corev1.Pod) {
+	if o.epoch == nil || o.epoch.Spec.Holder == "" {
+		return "", nil
+	}
+	for _, pod := range o.pods {
+		if pod.Name == o.epoch.Spec.Holder {
+			return pod.Name, pod
+		}
+	}
+	return o.epoch.Spec.Holder, nil
+}
+
+// floor is the highest epoch seen on pods and in the status, for the day the ProcessorEpoch was deleted.
+func (o *observation) floor() int64 {
+	var highest int64
+	if o.processor != nil && o.processor.Status.Instance != nil {
+		highest = o.processor.Status.Instance.Epoch
+	}
+	for _, pod := range o.pods {
+		if epoch, err := strconv.ParseInt(pod.Labels[doryv1alpha1.LabelEpoch], 10, 64); err == nil {
+			highest = max(highest, epoch)
+		}
+	}
+	return highest
+}
+
+// wanted says whether an instance should run.
+func (o *observation) wanted() bool {
+	return o.processor != nil && o.processor.DeletionTimestamp == nil && !o.processor.Suspended() && o.twin == ""
+}
+
+func alive(pod *corev1.Pod) bool { return !fence.Ended(pod) }
+
+func fenced(pod *corev1.Pod) bool {
+	return slices.Contains(pod.Finalizers, doryv1alpha1.FinalizerFence)
+}

@@ -1,0 +1,230 @@
+package lifecycle
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/pod"
+)
+
+// report computes the status from what was seen and what is done about it. It keeps what other controllers
+// write: their conditions, the SDK version and the liveness path.
+func report(o *observation, p *plan) doryv1alpha1.ProcessorStatus {
+	status := *o.processor.Status.DeepCopy()
+	_, holder := o.holder()
+	if p.adopt != nil {
+		holder = p.adopt
+	}
+	status.ObservedGeneration = o.processor.Generation
+	status.Backoff = p.backoff
+	status.Instance = instance(o, holder, p)
+	view := describe(o, holder, p)
+	status.Phase = view.phase
+	setCondition(o, &status, doryv1alpha1.ConditionReady, view.status, view.reason, view.message)
+	reportUpdated(o, &status, holder, p)
+	return status
+}
+
+func setCondition(o *observation, status *doryv1alpha1.ProcessorStatus, kind string, value metav1.ConditionStatus, reason, message string) {
+	meta.SetStatusCondition(&status.Conditions, metav1.Condition{
+		Type: kind, Status: value, Reason: reason, Message: shorten(message),
+		ObservedGeneration: o.processor.Generation, LastTransitionTime: metav1.NewTime(o.now),
+	})
+}
+
+// shorten keeps within the API's limit for a condition's message.
+func shorten(message string) string {
+	const limit = 32768
+	if len(message) > limit {
+		return message[:limit]
+	}
+	return message
+}
+
+// instance describes the holder. While a pod is missing that the epoch names, the last word about it stays, so
+// that the next pass knows it existed.
+func instance(o *observation, holder *corev1.Pod, p *plan) *doryv1alpha1.ProcessorInstance {
+	last := o.processor.Status.Instance
+	if holder == nil {
+		if name, _ := o.holder(); name != "" && last != nil && last.Pod == name && !p.release {
+			return last
+		}
+		return nil
+	}
+	seen := &doryv1alpha1.ProcessorInstance{
+		Pod: holder.Name, UID: string(holder.UID), Node: holder.Spec.NodeName, IP: holder.Status.PodIP,
+		Location: locationOf(holder), Restarts: restarts(holder), Since: since(holder),
+	}
+	if o.epoch != nil {
+		seen.Epoch = o.epoch.Spec.Epoch
+	}
+	if last != nil && last.UID == seen.UID {
+		seen.SDKVersion = last.SDKVersion
+	}
+	return seen
+}
+
+func locationOf(pod *corev1.Pod) doryv1alpha1.Location {
+	if pod.Labels[doryv1alpha1.LabelLocation] == "edge" {
+		return doryv1alpha1.LocationEdge
+	}
+	return doryv1alpha1.LocationManaged
+}
+
+func restarts(p *corev1.Pod) int32 {
+	if container := containerStatus(p); container != nil {
+		return container.RestartCount
+	}
+	return 0
+}
+
+// containerStatus is the processor's container. Adopted pods may call it otherwise; then it is the first.
+func containerStatus(p *corev1.Pod) *corev1.ContainerStatus {
+	for i := range p.Status.ContainerStatuses {
+		if p.Status.ContainerStatuses[i].Name == pod.ContainerName {
+			return &p.Status.ContainerStatuses[i]
+		}
+	}
+	if len(p.Status.ContainerStatuses) > 0 {
+		return &p.Status.ContainerStatuses[0]
+	}
+	return nil
+}
+
+func since(pod *corev1.Pod) *metav1.Time {
+	if ready(pod) {
+		t := readySince(pod)
+		return &t
+	}
+	t := pod.CreationTimestamp
+	return &t
+}
+
+// view is the Ready condition and the phase that goes with it.
+type view struct {
+	phase           doryv1alpha1.ProcessorPhase
+	status          metav1.ConditionStatus
+	reason, message string
+}
+
+func describe(o *observation, holder *corev1.Pod, p *plan) view {
+	no := metav1.ConditionFalse
+	switch {
+	case holder != nil && alive(holder):
+		return describePod(o, holder)
+	case o.twin != "":
+		return view{doryv1alpha1.ProcessorPending, no, p.hindrance.reason, p.hindrance.message}
+	case o.processor.Suspended():
+		return view{doryv1alpha1.ProcessorSuspended, no, doryv1alpha1.ReasonSuspended, "spec.suspend is true; set it to false to start an instance"}
+	case p.hindrance != nil:
+		return view{phaseOf(p.hindrance.reason), no, p.hindrance.reason, p.hindrance.message}
+	default:
+		return view{doryv1alpha1.ProcessorPending, no, doryv1alpha1.ReasonStarting, "an instance is being created"}
+	}
+}
+
+func phaseOf(reason string) doryv1alpha1.ProcessorPhase {
+	switch reason {
+	case doryv1alpha1.ReasonBackingOff:
+		return doryv1alpha1.ProcessorBackingOff
+	case doryv1alpha1.ReasonWaitingForOldInstance:
+		return doryv1alpha1.ProcessorStopping
+	default:
+		return doryv1alpha1.ProcessorPending
+	}
+}
+
+func describePod(o *observation, pod *corev1.Pod) view {
+	no := metav1.ConditionFalse
+	switch {
+	case pod.DeletionTimestamp != nil:
+		wait := waitingFor(o, pod)
+		return view{doryv1alpha1.ProcessorStopping, no, wait.reason, wait.message}
+	case pod.Spec.NodeName == "":
+		return describeUnscheduled(pod)
+	case o.nodes[pod.Spec.NodeName] != nodeReady:
+		return view{doryv1alpha1.ProcessorUnhealthy, metav1.ConditionUnknown, doryv1alpha1.ReasonNodeLost, fmt.Sprintf(
+			"node %s is not ready, so nobody can say how pod %s is; it is not replaced before its end is proven", pod.Spec.NodeName, pod.Name)}
+	case ready(pod):
+		return view{doryv1alpha1.ProcessorRunning, metav1.ConditionTrue, doryv1alpha1.ReasonRunning, fmt.Sprintf("pod %s is ready", pod.Name)}
+	default:
+		return describeUnready(pod)
+	}
+}
+
+func describeUnscheduled(pod *corev1.Pod) view {
+	for _, condition := range pod.Status.Conditions {
+		if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse {
+			return view{doryv1alpha1.ProcessorPending, metav1.ConditionFalse, doryv1alpha1.ReasonUnschedulable, condition.Message}
+		}
+	}
+	return view{doryv1alpha1.ProcessorPending, metav1.ConditionFalse, doryv1alpha1.ReasonStarting, fmt.Sprintf("pod %s waits for a node", pod.Name)}
+}
+
+func describeUnready(pod *corev1.Pod) view {
+	no := metav1.ConditionFalse
+	container := containerStatus(pod)
+	switch {
+	case container != nil && container.State.Waiting != nil && !harmless(container.State.Waiting.Reason):
+		waiting := container.State.Waiting
+		return view{doryv1alpha1.ProcessorUnhealthy, no, doryv1alpha1.ReasonContainerWaiting,
+			fmt.Sprintf("pod %s: %s: %s", pod.Name, waiting.Reason, waiting.Message)}
+	case container != nil && (container.RestartCount > 0 || wasReady(pod, container)):
+		return view{doryv1alpha1.ProcessorUnhealthy, no, doryv1alpha1.ReasonNotReady,
+			fmt.Sprintf("pod %s on node %s does not answer /ready with 200, after %d restarts", pod.Name, pod.Spec.NodeName, container.RestartCount)}
+	default:
+		return view{doryv1alpha1.ProcessorStarting, no, doryv1alpha1.ReasonStarting,
+			fmt.Sprintf("pod %s starts on node %s", pod.Name, pod.Spec.NodeName)}
+	}
+}
+
+// harmless are the reasons of a container that waits for nothing but its turn.
+func harmless(reason string) bool {
+	return reason == "" || reason == "ContainerCreating" || reason == "PodInitializing"
+}
+
+// wasReady: readiness changed after the container started, which it only does by getting ready first.
+func wasReady(pod *corev1.Pod, container *corev1.ContainerStatus) bool {
+	condition := readyCondition(pod)
+	running := container.State.Running
+	return condition != nil && running != nil && condition.LastTransitionTime.After(running.StartedAt.Time)
+}
+
+// reportUpdated says whether the instance is of the current spec.
+func reportUpdated(o *observation, status *doryv1alpha1.ProcessorStatus, holder *corev1.Pod, p *plan) {
+	switch {
+	case holder == nil || !alive(holder):
+		meta.RemoveStatusCondition(&status.Conditions, doryv1alpha1.ConditionUpdated)
+	case p.hindrance != nil && o.wanted():
+		setCondition(o, status, doryv1alpha1.ConditionUpdated, metav1.ConditionFalse, p.hindrance.reason, "the running instance keeps its old spec: "+p.hindrance.message)
+	case p.adopt == nil && !o.edgeNodeUnknown && pod.Outdated(holder, o.processor, o.edgeNode):
+		setCondition(o, status, doryv1alpha1.ConditionUpdated, metav1.ConditionFalse, doryv1alpha1.ReasonReplacing, "the instance is being replaced by one of the current spec")
+	default:
+		setCondition(o, status, doryv1alpha1.ConditionUpdated, metav1.ConditionTrue, doryv1alpha1.ReasonCurrent, "the instance is of the current spec")
+	}
+}
+
+func readyCondition(pod *corev1.Pod) *corev1.PodCondition {
+	for i := range pod.Status.Conditions {
+		if pod.Status.Conditions[i].Type == corev1.PodReady {
+			return &pod.Status.Conditions[i]
+		}
+	}
+	return nil
+}
+
+func ready(pod *corev1.Pod) bool {
+	condition := readyCondition(pod)
+	return condition != nil && condition.Status == corev1.ConditionTrue
+}
+
+func readySince(pod *corev1.Pod) metav1.Time {
+	if condition := readyCondition(pod); condition != nil {
+		return condition.LastTransitionTime
+	}
+	return pod.CreationTimestamp
+}

@@ -1,0 +1,309 @@
+package lifecycle_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	utilrand "k8s.io/apimachinery/pkg/util/rand"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	clocktesting "k8s.io/utils/clock/testing"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/controller/lifecycle"
+	"github.com/dory-io/dory/internal/fence"
+)
+
+var (
+	apiServer *rest.Config
+	k8s       client.Client
+	scheme    = runtime.NewScheme()
+)
+
+func TestLifecycle(t *testing.T) {
+	RegisterFailHandler(Fail)
+	SetDefaultEventuallyTimeout(20 * time.Second)
+	SetDefaultEventuallyPollingInterval(50 * time.Millisecond)
+	SetDefaultConsistentlyDuration(time.Second)
+	RunSpecs(t, "lifecycle")
+}
+
+var _ = BeforeSuite(func() {
+	ctrl.SetLogger(zap.New(zap.WriteTo(GinkgoWriter), zap.UseDevMode(true)))
+	Expect(clientgoscheme.AddToScheme(scheme)).To(Succeed())
+	Expect(doryv1alpha1.AddToScheme(scheme)).To(Succeed())
+	root := filepath.Join("..", "..", "..")
+	environment := &envtest.Environment{
+		CRDDirectoryPaths:     []string{filepath.Join(root, "config", "crd", "bases")},
+		ErrorIfCRDPathMissing: true,
+	}
+	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
+		environment.BinaryAssetsDirectory = filepath.Join(root, "bin", "k8s")
+	}
+	var err error
+	apiServer, err = environment.Start()
+	Expect(err).NotTo(HaveOccurred(), "envtest needs kube-apiserver and etcd: make envtest-binaries")
+	DeferCleanup(environment.Stop)
+	apiServer.QPS = -1
+	k8s, err = client.New(apiServer, client.Options{Scheme: scheme})
+	Expect(err).NotTo(HaveOccurred())
+})
+
+// operator is one lifecycle controller, as one replica of the operator runs it.
+type operator struct {
+	clock *clocktesting.FakeClock
+	mu    sync.Mutex
+	// writes counts what it sent to the API server, by verb and kind.
+	writes map[string]int
+	stop   context.CancelFunc
+}
+
+type operatorOptions struct {
+	ledger    fence.Ledger
+	discovery bool
+}
+
+func startOperator(options operatorOptions) *operator {
+	GinkgoHelper()
+	o := &operator{clock: clocktesting.NewFakeClock(time.Now()), writes: map[string]int{}}
+	manager, err := ctrl.NewManager(apiServer, ctrl.Options{
+		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: "0"}, NewClient: o.countingClient,
+		Controller: config.Controller{SkipNameValidation: new(true)},
+	})
+	Expect(err).NotTo(HaveOccurred())
+	ctx, cancel := context.WithCancel(context.Background())
+	metrics, err := lifecycle.NewMetrics(prometheus.NewRegistry(), manager.GetCache())
+	Expect(err).NotTo(HaveOccurred())
+	reconciler := lifecycle.New(lifecycle.Config{
+		Client: manager.GetClient(), APIReader: manager.GetAPIReader(),
+		Issuer: fence.NewIssuer(manager.GetClient(), options.ledger, o.clock), Clock: o.clock,
+		Recorder: manager.GetEventRecorder("dory-lifecycle"), Metrics: metrics,
+		NewSuffix: func() string { return utilrand.String(8) }, NewToken: func() (string, error) { return "secret", nil },
+		Options: lifecycle.Options{ImagePullSecret: "ecr-registry-secret"},
+	})
+	Expect(reconciler.SetupWithManager(ctx, manager)).To(Succeed())
+	if options.discovery {
+		Expect(lifecycle.NewDiscovery(manager.GetClient(), nil).SetupWithManager(manager)).To(Succeed())
+	}
+	stopped := make(chan struct{})
+	go func() {
+		defer GinkgoRecover()
+		defer close(stopped)
+		Expect(manager.Start(ctx)).To(Succeed())
+	}()
+	o.stop = func() { cancel(); <-stopped }
+	DeferCleanup(o.stop)
+	Expect(manager.GetCache().WaitForCacheSync(ctx)).To(BeTrue())
+	return o
+}
+
+// countingClient counts writes.
+func (o *operator) countingClient(config *rest.Config, options client.Options) (client.Client, error) {
+	underlying, err := client.NewWithWatch(config, options)
+	if err != nil {
+		return nil, err
+	}
+	return interceptor.NewClient(underlying, interceptor.Funcs{
+		Create: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
+			o.count("create", obj)
+			return c.Create(ctx, obj, opts...)
+		},
+		Update: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.UpdateOption) error {
+			o.count("update", obj)
+			return c.Update(ctx, obj, opts...)
+		},
+		Patch: func(ctx context.Context, c client.WithWatch, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
+			o.count("patch", obj)
+			return c.Patch(ctx, obj, patch, opts...)
+		},
+		Delete: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.DeleteOption) error {
+			o.count("delete", obj)
+			return c.Delete(ctx, obj, opts...)
+		},
+		SubResourceUpdate: func(ctx context.Context, c client.Client, sub string, obj client.Object, opts ...client.SubResourceUpdateOption) error {
+			o.count("update "+sub, obj)
+			return c.SubResource(sub).Update(ctx, obj, opts...)
+		},
+		SubResourcePatch: func(ctx context.Context, c client.Client, sub string, obj client.Object, patch client.Patch, opts ...client.SubResourcePatchOption) error {
+			o.count("patch "+sub, obj)
+			return c.SubResource(sub).Patch(ctx, obj, patch, opts...)
+		},
+	}), nil
+}
+
+func (o *operator) count(verb string, obj client.Object) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	gvk, _ := k8s.GroupVersionKindFor(obj) //nolint:errcheck // only a name for a message
+	o.writes[verb+" "+gvk.Kind]++
+}
+
+func (o *operator) written() map[string]int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	copied := map[string]int{}
+	for what, n := range o.writes {
+		copied[what] = n
+	}
+	return copied
+}
+
+func newNamespace() string {
+	GinkgoHelper()
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "lifecycle-"}}
+	Expect(k8s.Create(context.Background(), namespace)).To(Succeed())
+	DeferCleanup(clear, namespace.Name)
+	return namespace.Name
+}
+
+// clear removes what later operators would take care of: envtest has no namespace controller.
+func clear(namespace string) {
+	ctx := context.Background()
+	Expect(k8s.DeleteAllOf(ctx, &doryv1alpha1.Processor{}, client.InNamespace(namespace))).To(Succeed())
+	Eventually(func(g Gomega) {
+		var left corev1.PodList
+		g.Expect(k8s.List(ctx, &left, client.InNamespace(namespace))).To(Succeed())
+		for _, pod := range left.Items {
+			pod.Finalizers = nil
+			g.Expect(client.IgnoreNotFound(k8s.Update(ctx, &pod))).To(Succeed())
+			g.Expect(client.IgnoreNotFound(k8s.Delete(ctx, &pod, client.GracePeriodSeconds(0)))).To(Succeed())
+		}
+	}).Should(Succeed())
+}
+
+// apply creates a Processor that names only an image, but for the changes.
+func apply(namespace, name string, changes ...func(*doryv1alpha1.Processor)) *doryv1alpha1.Processor {
+	GinkgoHelper()
+	p := &doryv1alpha1.Processor{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec:       doryv1alpha1.ProcessorSpec{Image: "counter:1"},
+	}
+	for _, change := range changes {
+		change(p)
+	}
+	Expect(k8s.Create(context.Background(), p)).To(Succeed())
+	return p
+}
+
+// modify changes a Processor, as kubectl edit would.
+func modify(p *doryv1alpha1.Processor, change func(*doryv1alpha1.Processor)) {
+	GinkgoHelper()
+	Eventually(func() error {
+		fresh := &doryv1alpha1.Processor{}
+		if err := k8s.Get(context.Background(), client.ObjectKeyFromObject(p), fresh); err != nil {
+			return err
+		}
+		change(fresh)
+		return k8s.Update(context.Background(), fresh)
+	}).Should(Succeed())
+}
+
+func pods(p *doryv1alpha1.Processor) func() []corev1.Pod {
+	return func() []corev1.Pod {
+		var list corev1.PodList
+		Expect(k8s.List(context.Background(), &list, client.InNamespace(p.Namespace), client.MatchingLabels{doryv1alpha1.LabelManagedBy: doryv1alpha1.ManagedBy})).To(Succeed())
+		return list.Items
+	}
+}
+
+// thePod waits until exactly one pod is there, with the epoch.
+func thePod(p *doryv1alpha1.Processor, epoch string) *corev1.Pod {
+	GinkgoHelper()
+	var pod corev1.Pod
+	Eventually(func(g Gomega) {
+		all := pods(p)()
+		g.Expect(all).To(HaveLen(1))
+		g.Expect(all[0].Labels).To(HaveKeyWithValue(doryv1alpha1.LabelEpoch, epoch))
+		pod = all[0]
+	}).Should(Succeed())
+	return &pod
+}
+
+func epochOf(p *doryv1alpha1.Processor) func() doryv1alpha1.ProcessorEpochSpec {
+	return func() doryv1alpha1.ProcessorEpochSpec {
+		var epoch doryv1alpha1.ProcessorEpoch
+		if err := k8s.Get(context.Background(), client.ObjectKeyFromObject(p), &epoch); err != nil {
+			return doryv1alpha1.ProcessorEpochSpec{}
+		}
+		return epoch.Spec
+	}
+}
+
+func statusOf(p *doryv1alpha1.Processor) func() doryv1alpha1.ProcessorStatus {
+	return func() doryv1alpha1.ProcessorStatus {
+		fresh := &doryv1alpha1.Processor{}
+		Expect(k8s.Get(context.Background(), client.ObjectKeyFromObject(p), fresh)).To(Succeed())
+		return fresh.Status
+	}
+}
+
+// bind stands in for the scheduler, and the status functions for the kubelet: envtest has neither.
+func bind(pod *corev1.Pod, node string) {
+	GinkgoHelper()
+	Expect(k8s.SubResource("binding").Create(context.Background(), pod, &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: node}})).To(Succeed())
+}
+
+func kubeletSays(pod *corev1.Pod, status corev1.PodStatus) {
+	GinkgoHelper()
+	Eventually(func() error {
+		fresh := &corev1.Pod{}
+		if err := k8s.Get(context.Background(), client.ObjectKeyFromObject(pod), fresh); err != nil {
+			return err
+		}
+		fresh.Status = status
+		return k8s.Status().Update(context.Background(), fresh)
+	}).Should(Succeed())
+}
+
+// kubeletEnds confirms that the containers ended and, as a kubelet does for a pod that somebody deleted, asks for
+// the object to go.
+func kubeletEnds(pod *corev1.Pod, phase corev1.PodPhase) {
+	GinkgoHelper()
+	kubeletSays(pod, corev1.PodStatus{Phase: phase, StartTime: new(metav1.Now())})
+	Expect(client.IgnoreNotFound(k8s.Get(context.Background(), client.ObjectKeyFromObject(pod), pod))).To(Succeed())
+	if pod.DeletionTimestamp != nil {
+		Expect(client.IgnoreNotFound(k8s.Delete(context.Background(), pod, client.GracePeriodSeconds(0)))).To(Succeed())
+	}
+}
+
+func running(ip string) corev1.PodStatus {
+	return corev1.PodStatus{
+		Phase: corev1.PodRunning, PodIP: ip, PodIPs: []corev1.PodIP{{IP: ip}}, StartTime: new(metav1.Now()),
+		Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}},
+	}
+}
+
+// node makes a Node that is ready, or silent.
+func node(name string, ready corev1.ConditionStatus) {
+	GinkgoHelper()
+	ctx := context.Background()
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	if err := k8s.Create(ctx, n); err == nil {
+		DeferCleanup(func() { Expect(client.IgnoreNotFound(k8s.Delete(ctx, n))).To(Succeed()) })
+	}
+	Eventually(func() error {
+		if err := k8s.Get(ctx, types.NamespacedName{Name: name}, n); err != nil {
+			return err
+		}
+		n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: ready}}
+		return k8s.Status().Update(ctx, n)
+	}).Should(Succeed())
+}

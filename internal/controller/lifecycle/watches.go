@@ -1,0 +1,143 @@
+package lifecycle
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+)
+
+// The indexes of the informer caches, by what they index.
+const (
+	indexPodProcessor   = "dory.io/pod-processor"
+	indexPodProcessorID = "dory.io/pod-processor-id"
+	indexPodNode        = "dory.io/pod-node"
+	indexProcessorID    = "dory.io/processor-id"
+	indexEdgeNode       = "dory.io/processor-edge-node"
+)
+
+func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
+	for _, index := range []struct {
+		object client.Object
+		name   string
+		value  client.IndexerFunc
+	}{
+		{&corev1.Pod{}, indexPodProcessor, func(o client.Object) []string { return some(processorOf(o)) }},
+		{&corev1.Pod{}, indexPodProcessorID, func(o client.Object) []string { return some(o.GetLabels()[doryv1alpha1.LabelProcessorID]) }},
+		{&corev1.Pod{}, indexPodNode, func(o client.Object) []string { return some(o.(*corev1.Pod).Spec.NodeName) }},
+		{&doryv1alpha1.Processor{}, indexProcessorID, func(o client.Object) []string { return some(o.(*doryv1alpha1.Processor).ID()) }},
+		{&doryv1alpha1.Processor{}, indexEdgeNode, edgeNodesOf},
+	} {
+		if err := indexer.IndexField(ctx, index.object, index.name, index.value); err != nil {
+			return fmt.Errorf("adding the index %s: %w", index.name, err)
+		}
+	}
+	return nil
+}
+
+func some(value string) []string {
+	if value == "" {
+		return nil
+	}
+	return []string{value}
+}
+
+// processorOf is the name of the Processor that a pod belongs to, by its owner or else by its label.
+func processorOf(pod client.Object) string {
+	if owner := metav1.GetControllerOf(pod); owner != nil && ownedByProcessor(owner) {
+		return owner.Name
+	}
+	return pod.GetLabels()[doryv1alpha1.LabelProcessor]
+}
+
+func edgeNodesOf(o client.Object) []string {
+	if placement := o.(*doryv1alpha1.Processor).Spec.Placement; placement != nil {
+		return some(placement.EdgeNode)
+	}
+	return nil
+}
+
+// relevantProcessorChanges leaves out the status, but for what decides how the next pod looks.
+func relevantProcessorChanges() builder.ForOption {
+	learned := predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, after := e.ObjectOld.(*doryv1alpha1.Processor), e.ObjectNew.(*doryv1alpha1.Processor)
+		return before.Status.LivenessPath != after.Status.LivenessPath
+	}}
+	return builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, learned))
+}
+
+// nodeReadinessChanges leaves out heartbeats.
+func nodeReadinessChanges() builder.WatchesOption {
+	return builder.WithPredicates(predicate.Funcs{
+		CreateFunc: func(event.CreateEvent) bool { return false },
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			return stateOf(e.ObjectOld.(*corev1.Node)) != stateOf(e.ObjectNew.(*corev1.Node))
+		},
+	})
+}
+
+func sameName() handler.EventHandler { return &handler.EnqueueRequestForObject{} }
+
+// fromPod finds the Processor of a pod; that of a pod which was not adopted yet is known by its id alone.
+func (r *Reconciler) fromPod() handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, pod client.Object) []reconcile.Request {
+		if name := processorOf(pod); name != "" {
+			return []reconcile.Request{request(pod.GetNamespace(), name)}
+		}
+		return r.processorsWhere(ctx, indexProcessorID, pod.GetLabels()[doryv1alpha1.LabelProcessorID], client.InNamespace(pod.GetNamespace()))
+	})
+}
+
+func (r *Reconciler) fromEdgeNode() handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, node client.Object) []reconcile.Request {
+		return r.processorsWhere(ctx, indexEdgeNode, node.GetName())
+	})
+}
+
+func (r *Reconciler) fromNode() handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, node client.Object) []reconcile.Request {
+		var pods corev1.PodList
+		if err := r.client.List(ctx, &pods, client.MatchingFields{indexPodNode: node.GetName()}); err != nil {
+			log.FromContext(ctx).Error(err, "listing the pods of a node whose readiness changed", "node", node.GetName())
+			return nil
+		}
+		var requests []reconcile.Request
+		for i := range pods.Items {
+			if name := processorOf(&pods.Items[i]); name != "" {
+				requests = append(requests, request(pods.Items[i].Namespace, name))
+			}
+		}
+		return requests
+	})
+}
+
+func (r *Reconciler) processorsWhere(ctx context.Context, index, value string, options ...client.ListOption) []reconcile.Request {
+	if value == "" {
+		return nil
+	}
+	var found doryv1alpha1.ProcessorList
+	if err := r.client.List(ctx, &found, append(options, client.MatchingFields{index: value})...); err != nil {
+		log.FromContext(ctx).Error(err, "listing Processors", "index", index, "value", value)
+		return nil
+	}
+	requests := make([]reconcile.Request, 0, len(found.Items))
+	for i := range found.Items {
+		requests = append(requests, request(found.Items[i].Namespace, found.Items[i].Name))
+	}
+	return requests
+}
+
+func request(namespace, name string) reconcile.Request {
+	return reconcile.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}}
+}

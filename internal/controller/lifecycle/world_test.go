@@ -1,0 +1,174 @@
+package lifecycle
+
+import (
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/pod"
+)
+
+// The words in which the tests of the pure functions describe what was observed.
+
+var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+
+func given(changes ...func(*observation)) *observation {
+	o := &observation{
+		key:   types.NamespacedName{Namespace: "vision", Name: "cam"},
+		nodes: map[string]nodeState{"n1": nodeReady},
+		now:   now,
+	}
+	withProcessor()(o)
+	for _, change := range changes {
+		change(o)
+	}
+	return o
+}
+
+func withProcessor(changes ...func(*doryv1alpha1.Processor)) func(*observation) {
+	return func(o *observation) {
+		if o.processor == nil {
+			delay := int32(60)
+			o.processor = &doryv1alpha1.Processor{
+				ObjectMeta: metav1.ObjectMeta{Namespace: "vision", Name: "cam", UID: "processor-uid", Generation: 3},
+				Spec: doryv1alpha1.ProcessorSpec{
+					Image: "counter:1", Port: 8080, Location: doryv1alpha1.LocationManaged,
+					ServiceAccountName: "dory-processor", TerminationGracePeriodSeconds: 35,
+					Probes: doryv1alpha1.ProcessorProbes{LivenessPath: "Auto", InitialDelaySeconds: &delay, PeriodSeconds: 10, TimeoutSeconds: 3, FailureThreshold: 3},
+				},
+			}
+		}
+		for _, change := range changes {
+			change(o.processor)
+		}
+	}
+}
+
+func noProcessor(o *observation) { o.processor = nil }
+
+func suspended(p *doryv1alpha1.Processor) { yes := true; p.Spec.Suspend = &yes }
+
+func deleting(p *doryv1alpha1.Processor) { t := metav1.NewTime(now); p.DeletionTimestamp = &t }
+
+func remembers(podName string) func(*doryv1alpha1.Processor) {
+	return func(p *doryv1alpha1.Processor) {
+		p.Status.Instance = &doryv1alpha1.ProcessorInstance{Pod: podName, UID: "uid-" + podName, Epoch: 7}
+	}
+}
+
+func failedBefore(times int32, ago time.Duration, lastPod string) func(*doryv1alpha1.Processor) {
+	return func(p *doryv1alpha1.Processor) {
+		p.Status.Backoff = &doryv1alpha1.ProcessorBackoff{Failures: times, LastFailureTime: metav1.NewTime(now.Add(-ago)), LastPod: lastPod}
+	}
+}
+
+func epoch(number int64, holder string) func(*observation) {
+	return func(o *observation) {
+		o.epoch = &doryv1alpha1.ProcessorEpoch{Spec: doryv1alpha1.ProcessorEpochSpec{Epoch: number, Holder: holder}}
+	}
+}
+
+// instancePod is one that this Processor made, running and ready on n1.
+func instancePod(name string, epoch int64, changes ...func(*corev1.Pod)) func(*observation) {
+	return func(o *observation) {
+		p := o.processor
+		if p == nil {
+			p = given().processor
+		}
+		built, err := pod.Build(pod.Input{Processor: p, Name: name, Epoch: epoch})
+		if err != nil {
+			panic(err)
+		}
+		built.UID = types.UID("uid-" + name)
+		built.CreationTimestamp = metav1.NewTime(now.Add(-time.Hour))
+		built.Spec.NodeName = "n1"
+		built.Status.Phase = corev1.PodRunning
+		isReady(built)
+		for _, change := range changes {
+			change(built)
+		}
+		o.pods = append(o.pods, built)
+	}
+}
+
+// legacyPod has the contract's labels and no owner.
+func legacyPod(name string, changes ...func(*corev1.Pod)) func(*observation) {
+	return instancePod(name, 0, append([]func(*corev1.Pod){func(p *corev1.Pod) {
+		p.Labels = map[string]string{doryv1alpha1.LabelManagedBy: doryv1alpha1.ManagedBy, doryv1alpha1.LabelProcessorID: "cam"}
+		p.Annotations, p.OwnerReferences, p.Finalizers = nil, nil, nil
+	}}, changes...)...)
+}
+
+func isReady(p *corev1.Pod) { setReady(p, corev1.ConditionTrue, now.Add(-30*time.Minute)) }
+
+func notReady(since time.Duration) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { setReady(p, corev1.ConditionFalse, now.Add(-since)) }
+}
+
+func setReady(p *corev1.Pod, status corev1.ConditionStatus, at time.Time) {
+	p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: status, LastTransitionTime: metav1.NewTime(at)}}
+}
+
+func terminating(p *corev1.Pod) { t := metav1.NewTime(now.Add(-time.Minute)); p.DeletionTimestamp = &t }
+
+func failed(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed; notReady(0)(p) }
+
+func ranFor(d time.Duration) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { t := metav1.NewTime(now.Add(-d)); p.Status.StartTime = &t }
+}
+
+func unscheduled(p *corev1.Pod) {
+	p.Spec.NodeName = ""
+	p.Status = corev1.PodStatus{Phase: corev1.PodPending}
+}
+
+func unfenced(p *corev1.Pod) { p.Finalizers = nil }
+
+func otherSpec(p *corev1.Pod) { p.Annotations[doryv1alpha1.AnnotationRevision] = "another" }
+
+func otherOwner(p *corev1.Pod) { p.OwnerReferences[0].UID = "a-previous-processor" }
+
+func container(status corev1.ContainerStatus) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		status.Name = pod.ContainerName
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{status}
+	}
+}
+
+func node(name string, state nodeState) func(*observation) {
+	return func(o *observation) { o.nodes[name] = state }
+}
+
+// String says in one line what the plan would do.
+func (p plan) String() string {
+	var s string
+	for _, removal := range p.remove {
+		s += fmt.Sprintf("remove %s (%s); ", removal.pod.Name, removal.reason)
+	}
+	for _, ended := range p.lift {
+		s += fmt.Sprintf("lift %s; ", ended.Name)
+	}
+	if p.release {
+		s += "release; "
+	}
+	if p.adopt != nil {
+		s += fmt.Sprintf("adopt %s; ", p.adopt.Name)
+	}
+	switch {
+	case p.start == nil:
+	case p.start.name != "":
+		s += fmt.Sprintf("create %s; ", p.start.name)
+	case p.start.confirmGone != "":
+		s += fmt.Sprintf("issue (%s) if %s is gone; ", p.start.reason, p.start.confirmGone)
+	default:
+		s += fmt.Sprintf("issue (%s); ", p.start.reason)
+	}
+	if p.hindrance != nil {
+		s += p.hindrance.reason + "; "
+	}
+	return s
+}
