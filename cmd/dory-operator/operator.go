@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilrand "k8s.io/apimachinery/pkg/util/rand"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/controller/lifecycle"
+	"github.com/dory-io/dory/internal/fence"
+	"github.com/dory-io/dory/internal/store"
+)
+
+// leaseName is the Lease that the leader holds.
+const leaseName = "dory-operator.dory.io"
+
+type operator struct {
+	options   options
+	manager   ctrl.Manager
+	store     *store.Store // nil without a database
+	clock     clock.WithTicker
+	startedAt time.Time
+}
+
+func newOperator(ctx context.Context, opts options) (*operator, error) {
+	o := &operator{options: opts, clock: clock.RealClock{}}
+	o.startedAt = o.clock.Now()
+	var err error
+	if o.manager, err = newManager(opts); err != nil {
+		return nil, err
+	}
+	if err := o.openStore(); err != nil {
+		return nil, err
+	}
+	for _, add := range []func(context.Context) error{o.addHealth, o.addLifecycle, o.addDatabase} {
+		if err := add(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return o, nil
+}
+
+func newManager(opts options) (ctrl.Manager, error) {
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return nil, fmt.Errorf("finding the API server (in a cluster, by --kubeconfig or by KUBECONFIG): %w", err)
+	}
+	config.QPS = -1 // The API server's own priority and fairness is the limit; a client-side one would only add latency.
+	scheme, err := newScheme()
+	if err != nil {
+		return nil, err
+	}
+	manager, err := ctrl.NewManager(config, ctrl.Options{
+		Scheme:                        scheme,
+		Cache:                         cacheOptions(),
+		Client:                        client.Options{FieldOwner: "dory-operator"},
+		Metrics:                       metricsserver.Options{BindAddress: opts.metricsAddress},
+		HealthProbeBindAddress:        opts.probeAddress,
+		LeaderElection:                opts.leaderElect,
+		LeaderElectionID:              leaseName,
+		LeaderElectionNamespace:       opts.leaderElectNS,
+		LeaderElectionReleaseOnCancel: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("starting the operator: %w", err)
+	}
+	return manager, nil
+}
+
+func newScheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, doryv1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, fmt.Errorf("building the scheme: %w", err)
+		}
+	}
+	return scheme, nil
+}
+
+func (o *operator) openStore() error {
+	if o.options.databaseURL == "" {
+		ctrl.Log.Info("no --database-url: running on custom resources alone")
+		return nil
+	}
+	var err error
+	o.store, err = store.New(store.Config{
+		URL: o.options.databaseURL, DirectURL: o.options.databaseDirectURL,
+		Clock: o.clock, Logger: ctrl.Log.WithName("store"), Registerer: metrics.Registry,
+	})
+	if err != nil {
+		return fmt.Errorf("--database-url: %w", err)
+	}
+	return nil
+}
+
+func (o *operator) addHealth(context.Context) error {
+	if err := o.manager.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("adding /healthz: %w", err)
+	}
+	if err := o.manager.AddReadyzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("adding /readyz: %w", err)
+	}
+	return nil
+}
+
+func (o *operator) addLifecycle(ctx context.Context) error {
+	lifecycleMetrics, err := lifecycle.NewMetrics(metrics.Registry, o.manager.GetCache())
+	if err != nil {
+		return err
+	}
+	reconciler := lifecycle.New(lifecycle.Config{
+		Client: o.manager.GetClient(), APIReader: o.manager.GetAPIReader(),
+		Issuer: fence.NewIssuer(o.manager.GetClient(), o.ledger(), o.clock), Clock: o.clock,
+		Recorder: o.manager.GetEventRecorder("dory-lifecycle"), Metrics: lifecycleMetrics,
+		NewSuffix: newSuffix, NewToken: newToken,
+		Options: lifecycle.Options{ImagePullSecret: o.options.imagePullSecret, Concurrency: o.options.concurrency},
+	})
+	if err := reconciler.SetupWithManager(ctx, o.manager); err != nil {
+		return fmt.Errorf("adding the lifecycle controller: %w", err)
+	}
+	if !o.options.discoverSDK {
+		return nil
+	}
+	if err := lifecycle.NewDiscovery(o.manager.GetClient(), nil).SetupWithManager(o.manager); err != nil {
+		return fmt.Errorf("adding the discovery controller: %w", err)
+	}
+	return nil
+}
+
+// ledger avoids an interface that holds a nil *store.Store.
+func (o *operator) ledger() fence.Ledger {
+	if o.store == nil {
+		return nil
+	}
+	return o.store
+}
+
+func (o *operator) run(ctx context.Context) error {
+	durations, err := newDurations(metrics.Registry)
+	if err != nil {
+		return err
+	}
+	go func() {
+		if o.manager.GetCache().WaitForCacheSync(ctx) {
+			durations.startup.Set(o.clock.Since(o.startedAt).Seconds())
+		}
+	}()
+	if err := o.manager.Start(ctx); err != nil {
+		return fmt.Errorf("running the operator: %w", err)
+	}
+	if o.store != nil {
+		o.store.Close()
+	}
+	ctrl.Log.Info("stopped")
+	return nil
+}
+
+type durations struct{ startup prometheus.Gauge }
+
+func newDurations(registerer prometheus.Registerer) (*durations, error) {
+	d := &durations{startup: prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "dory_startup_duration_seconds", Help: "Time from the start of the process until every cache was filled.",
+	})}
+	if err := registerer.Register(d.startup); err != nil {
+		return nil, fmt.Errorf("registering dory_startup_duration_seconds: %w", err)
+	}
+	return d, nil
+}
+
+// newSuffix makes 8 of 27 characters that form no words: 2.8e11 names, so that none comes twice.
+func newSuffix() string { return utilrand.String(8) }
+
+// newToken makes 256 random bits.
+func newToken() (string, error) {
+	secret := make([]byte, 32)
+	if _, err := rand.Read(secret); err != nil {
+		return "", fmt.Errorf("reading random bytes: %w", err)
+	}
+	return base64.RawURLEncoding.EncodeToString(secret), nil
+}

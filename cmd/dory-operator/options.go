@@ -1,0 +1,95 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"go.uber.org/zap/zapcore"
+	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/client/config"
+)
+
+type options struct {
+	databaseURL       string
+	databaseDirectURL string
+	resyncInterval    time.Duration
+	maxDeletionShare  float64
+
+	imagePullSecret string
+	discoverSDK     bool
+	concurrency     int
+
+	metricsAddress string
+	probeAddress   string
+	leaderElect    bool
+	leaderElectNS  string
+	logLevel       zapcore.Level
+}
+
+// parseOptions reads the flags. The database's URL may hold a password, so it can come from the environment,
+// which a process list does not show.
+func parseOptions(args []string, lookupEnv func(string) (string, bool), stderr io.Writer) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("dory-operator", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	o.register(flags)
+	ctrlconfig.RegisterFlags(flags)
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	if flags.NArg() > 0 {
+		return o, fmt.Errorf("unexpected argument %q: every option is a flag, see --help", flags.Arg(0))
+	}
+	o.fromEnv(lookupEnv)
+	return o, o.validate()
+}
+
+func (o *options) register(flags *flag.FlagSet) {
+	flags.StringVar(&o.databaseURL, "database-url", "", "PostgreSQL URL of the desired state (or environment DORY_DATABASE_URL). Empty: custom resources alone.")
+	flags.StringVar(&o.databaseDirectURL, "database-direct-url", "", "URL past a transaction-pooling proxy, for LISTEN and migrations (or environment DORY_DATABASE_DIRECT_URL). Default: --database-url.")
+	flags.DurationVar(&o.resyncInterval, "resync-interval", 30*time.Second, "How often all rows and all objects are compared.")
+	flags.Float64Var(&o.maxDeletionShare, "max-deletion-share", 0.2, "The largest share of the database-owned objects that a resync may delete without a person's approval, 0 to 1.")
+	flags.StringVar(&o.imagePullSecret, "image-pull-secret", "ecr-registry-secret", "Name of the image pull secret to use in namespaces that have it. Empty: none.")
+	flags.BoolVar(&o.discoverSDK, "discover-sdk", true, "Ask every new instance over HTTP for its SDK version and liveness path.")
+	flags.IntVar(&o.concurrency, "concurrency", 8, "How many Processors are reconciled at once.")
+	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "Address of /metrics; 0 turns it off.")
+	flags.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz; 0 turns it off.")
+	flags.BoolVar(&o.leaderElect, "leader-elect", true, "Let one of several replicas work at a time. Turn it off only on a desk.")
+	flags.StringVar(&o.leaderElectNS, "leader-election-namespace", "", "Namespace of the leader's Lease. Default: the operator's own; must be set outside of a cluster.")
+	flags.TextVar(&o.logLevel, "log-level", zapcore.InfoLevel, "debug, info, warn or error.")
+}
+
+func (o *options) fromEnv(lookupEnv func(string) (string, bool)) {
+	for _, setting := range []struct {
+		value *string
+		name  string
+	}{{&o.databaseURL, "DORY_DATABASE_URL"}, {&o.databaseDirectURL, "DORY_DATABASE_DIRECT_URL"}} {
+		if value, ok := lookupEnv(setting.name); ok && *setting.value == "" {
+			*setting.value = strings.TrimSpace(value)
+		}
+	}
+}
+
+func (o *options) validate() error {
+	switch {
+	case o.resyncInterval < time.Second:
+		return fmt.Errorf("--resync-interval=%s is too short: use 1s or more", o.resyncInterval)
+	case o.maxDeletionShare < 0 || o.maxDeletionShare > 1:
+		return fmt.Errorf("--max-deletion-share=%g is no share: use a number from 0 to 1", o.maxDeletionShare)
+	case o.concurrency < 1:
+		return fmt.Errorf("--concurrency=%d: use 1 or more", o.concurrency)
+	case o.leaderElect && o.leaderElectNS == "" && !inCluster():
+		return fmt.Errorf("--leader-elect outside of a cluster needs --leader-election-namespace, or use --leader-elect=false")
+	default:
+		return nil
+	}
+}
+
+// inCluster says whether Kubernetes mounted a namespace for us.
+func inCluster() bool {
+	_, err := os.Stat("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+	return err == nil
+}
