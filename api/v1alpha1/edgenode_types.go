@@ -14,18 +14,18 @@ const (
 )
 
 // EdgeNodeSpec describes a node at the edge.
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.edgeNodeID) || (has(self.edgeNodeID) && self.edgeNodeID == oldSelf.edgeNodeID)",message="spec.edgeNodeID is immutable once set"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.organizationID) || (has(self.organizationID) && self.organizationID == oldSelf.organizationID)",message="spec.organizationID is immutable once set"
 type EdgeNodeSpec struct {
 	// edgeNodeID is the node's UUID in the database. Immutable once set.
 	// +optional
 	// +kubebuilder:validation:Format=uuid
 	// +kubebuilder:validation:MaxLength=36
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.edgeNodeID is immutable"
 	EdgeNodeID string `json:"edgeNodeID,omitempty"`
 	// organizationID is the UUID of the organisation that owns the node. Immutable once set.
 	// +optional
 	// +kubebuilder:validation:Format=uuid
 	// +kubebuilder:validation:MaxLength=36
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.organizationID is immutable"
 	OrganizationID string `json:"organizationID,omitempty"`
 	// nodeName is the Kubernetes node. It defaults to the name of this object.
 	// +optional

@@ -13,7 +13,7 @@ import (
 	"github.com/dory-io/dory/internal/controller/lifecycle"
 )
 
-// cacheOptions keep in memory only what is read: our pods and Secrets, the one account per namespace, and of
+// cacheOptions keep in memory only what is read: our pods, the one account per namespace, and of
 // nodes only what decisions need.
 func cacheOptions() cache.Options {
 	ours := labels.SelectorFromSet(labels.Set{doryv1alpha1.LabelManagedBy: doryv1alpha1.ManagedBy})
@@ -22,7 +22,6 @@ func cacheOptions() cache.Options {
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.Pod{}:            {Label: ours},
-			&corev1.Secret{}:         {Label: ours},
 			&corev1.ServiceAccount{}: {Field: account},
 			&rbacv1.RoleBinding{}:    {Field: account},
 			&corev1.Node{}:           {Transform: slimNode},

@@ -42,7 +42,7 @@ func newOperator(ctx context.Context, opts options) (*operator, error) {
 	if o.manager, err = newManager(opts); err != nil {
 		return nil, err
 	}
-	if err := o.openStore(); err != nil {
+	if err := o.openStore(); err != nil { //nolint:contextcheck // the store lives as long as the process, and is closed
 		return nil, err
 	}
 	for _, add := range []func(context.Context) error{o.addHealth, o.addLifecycle, o.addDatabase} {

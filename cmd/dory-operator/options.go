@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -51,7 +52,7 @@ func (o *options) register(flags *flag.FlagSet) {
 	flags.StringVar(&o.databaseURL, "database-url", "", "PostgreSQL URL of the desired state (or environment DORY_DATABASE_URL). Empty: custom resources alone.")
 	flags.StringVar(&o.databaseDirectURL, "database-direct-url", "", "URL past a transaction-pooling proxy, for LISTEN and migrations (or environment DORY_DATABASE_DIRECT_URL). Default: --database-url.")
 	flags.DurationVar(&o.resyncInterval, "resync-interval", 30*time.Second, "How often all rows and all objects are compared.")
-	flags.Float64Var(&o.maxDeletionShare, "max-deletion-share", 0.2, "The largest share of the database-owned objects that a resync may delete without a person's approval, 0 to 1.")
+	flags.Float64Var(&o.maxDeletionShare, "max-deletion-share", 0.2, "The largest share of the database-owned objects that a resync may delete without a person's approval: above 0, up to 1.")
 	flags.StringVar(&o.imagePullSecret, "image-pull-secret", "ecr-registry-secret", "Name of the image pull secret to use in namespaces that have it. Empty: none.")
 	flags.BoolVar(&o.discoverSDK, "discover-sdk", true, "Ask every new instance over HTTP for its SDK version and liveness path.")
 	flags.IntVar(&o.concurrency, "concurrency", 8, "How many Processors are reconciled at once.")
@@ -77,12 +78,12 @@ func (o *options) validate() error {
 	switch {
 	case o.resyncInterval < time.Second:
 		return fmt.Errorf("--resync-interval=%s is too short: use 1s or more", o.resyncInterval)
-	case o.maxDeletionShare < 0 || o.maxDeletionShare > 1:
-		return fmt.Errorf("--max-deletion-share=%g is no share: use a number from 0 to 1", o.maxDeletionShare)
+	case o.maxDeletionShare <= 0 || o.maxDeletionShare > 1:
+		return fmt.Errorf("--max-deletion-share=%g is no share: use a number above 0 and up to 1", o.maxDeletionShare)
 	case o.concurrency < 1:
 		return fmt.Errorf("--concurrency=%d: use 1 or more", o.concurrency)
 	case o.leaderElect && o.leaderElectNS == "" && !inCluster():
-		return fmt.Errorf("--leader-elect outside of a cluster needs --leader-election-namespace, or use --leader-elect=false")
+		return errors.New("--leader-elect outside of a cluster needs --leader-election-namespace, or use --leader-elect=false")
 	default:
 		return nil
 	}

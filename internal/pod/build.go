@@ -2,6 +2,7 @@ package pod
 
 import (
 	"fmt"
+	"maps"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -169,11 +170,7 @@ const NamePrefix = "dory-"
 
 func with(base, more map[string]string) map[string]string {
 	merged := make(map[string]string, len(base)+len(more))
-	for k, v := range base {
-		merged[k] = v
-	}
-	for k, v := range more {
-		merged[k] = v
-	}
+	maps.Copy(merged, base)
+	maps.Copy(merged, more)
 	return merged
 }

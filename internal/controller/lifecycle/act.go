@@ -127,7 +127,7 @@ func (r *Reconciler) start(ctx context.Context, o *observation, p *plan) error {
 	}
 	pullSecret, err := r.pullSecrets.in(ctx, o.key.Namespace)
 	if err != nil {
-		return err
+		return r.rejected(p, err)
 	}
 	name := p.start.name
 	if name == "" {
@@ -182,7 +182,7 @@ func (r *Reconciler) create(ctx context.Context, o *observation, p *plan, name, 
 		return err
 	}
 	if err := r.client.Create(ctx, created); err != nil {
-		return r.createFailed(o, p, created, err)
+		return r.createFailed(p, created, err)
 	}
 	o.pods = append(o.pods, created)
 	r.events.created(o.processor, created, o.epoch.Spec.Epoch)
@@ -190,7 +190,7 @@ func (r *Reconciler) create(ctx context.Context, o *observation, p *plan, name, 
 }
 
 // createFailed: a pod of this name is there already if an earlier pass created it and the cache is late.
-func (r *Reconciler) createFailed(o *observation, p *plan, refused *corev1.Pod, err error) error {
+func (r *Reconciler) createFailed(p *plan, refused *corev1.Pod, err error) error {
 	if apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("pod %s/%s: %w", refused.Namespace, refused.Name, fence.ErrConflict)
 	}

@@ -2,6 +2,7 @@ package lifecycle_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -330,7 +331,7 @@ var _ = Describe("A Processor", func() {
 
 	Describe("with a database", func() {
 		It("waits while its last epoch cannot be known", func() {
-			ledger := &ledger{err: fmt.Errorf("connection refused")}
+			ledger := &ledger{err: errors.New("connection refused")}
 			startOperator(operatorOptions{ledger: ledger})
 			p := apply(namespace, "cam")
 			Eventually(reason(p)).Should(Equal(doryv1alpha1.ReasonEpochUnavailable))
@@ -345,7 +346,7 @@ var _ = Describe("A Processor", func() {
 			startOperator(operatorOptions{ledger: ledger})
 			p := apply(namespace, "cam")
 			first := runs(p)
-			ledger.set(0, fmt.Errorf("connection refused"))
+			ledger.set(0, errors.New("connection refused"))
 			Expect(k8s.Delete(ctx, first)).To(Succeed())
 			kubeletEnds(first, corev1.PodSucceeded)
 			thePod(p, "2")
@@ -359,7 +360,7 @@ var _ = Describe("A Processor", func() {
 			DeferCleanup(server.Close)
 			host, port, err := net.SplitHostPort(server.Listener.Addr().String())
 			Expect(err).NotTo(HaveOccurred())
-			number, err := strconv.Atoi(port)
+			number, err := strconv.ParseInt(port, 10, 32)
 			Expect(err).NotTo(HaveOccurred())
 			return int32(number), host
 		}

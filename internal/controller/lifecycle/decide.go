@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -196,7 +197,7 @@ func replaceIfOutdated(o *observation, p *plan, holder *corev1.Pod) {
 }
 
 func hasEpoch(holder *corev1.Pod, o *observation) bool {
-	return holder.Labels[doryv1alpha1.LabelEpoch] == fmt.Sprint(o.epoch.Spec.Epoch)
+	return holder.Labels[doryv1alpha1.LabelEpoch] == strconv.FormatInt(o.epoch.Spec.Epoch, 10)
 }
 
 func ownedBy(pod *corev1.Pod, p *doryv1alpha1.Processor) bool {

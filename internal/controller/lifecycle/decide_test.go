@@ -61,7 +61,8 @@ func TestDecide(t *testing.T) {
 		"the ProcessorEpoch was deleted and left": {given(instancePod("a", 7, failed)), "lift a; issue (Start); "},
 		"older Processor with the same id":        {given(func(o *observation) { o.twin = "first" }), "ProcessorIDConflict; "},
 		"older Processor with the same id, both": {
-			given(func(o *observation) { o.twin = "first" }, epoch(7, "a"), instancePod("a", 7)), "remove a (ProcessorIDConflict); ProcessorIDConflict; "},
+			given(func(o *observation) { o.twin = "first" }, epoch(7, "a"), instancePod("a", 7)), "remove a (ProcessorIDConflict); ProcessorIDConflict; ",
+		},
 
 		// Adopting.
 		"legacy pod":                     {given(legacyPod("old")), "adopt old; "},
@@ -93,13 +94,17 @@ func TestDecide(t *testing.T) {
 		// Backing off.
 		"first failure is answered at once": {given(epoch(7, "a"), instancePod("a", 7, failed, ranFor(time.Second))), "issue (Replace); "},
 		"second failure waits": {
-			given(withProcessor(failedBefore(1, time.Minute, "z")), epoch(7, "a"), instancePod("a", 7, failed, ranFor(time.Second))), "BackingOff; "},
+			given(withProcessor(failedBefore(1, time.Minute, "z")), epoch(7, "a"), instancePod("a", 7, failed, ranFor(time.Second))), "BackingOff; ",
+		},
 		"second failure has waited": {
-			given(withProcessor(failedBefore(2, 11*time.Second, "a")), epoch(7, "a"), instancePod("a", 7, failed, ranFor(time.Second))), "issue (Replace); "},
+			given(withProcessor(failedBefore(2, 11*time.Second, "a")), epoch(7, "a"), instancePod("a", 7, failed, ranFor(time.Second))), "issue (Replace); ",
+		},
 		"a deletion is no failure": {
-			given(withProcessor(failedBefore(1, time.Minute, "z")), epoch(7, "a"), instancePod("a", 7, failed, terminating)), "issue (Replace); "},
+			given(withProcessor(failedBefore(1, time.Minute, "z")), epoch(7, "a"), instancePod("a", 7, failed, terminating)), "issue (Replace); ",
+		},
 		"failure after a long run": {
-			given(withProcessor(failedBefore(9, time.Hour, "z")), epoch(7, "a"), instancePod("a", 7, failed, ranFor(time.Hour))), "issue (Replace); "},
+			given(withProcessor(failedBefore(9, time.Hour, "z")), epoch(7, "a"), instancePod("a", 7, failed, ranFor(time.Hour))), "issue (Replace); ",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := decide(test.given).String(); got != test.want {
@@ -214,8 +219,10 @@ func TestReport(t *testing.T) {
 		"ending":              {given(epoch(7, "a"), instancePod("a", 7, terminating)), "Stopping", "False", "WaitingForOldInstance", "its kubelet confirms"},
 		"ending, node silent": {given(epoch(7, "a"), instancePod("a", 7, terminating), node("n1", nodeNotReady)), "Stopping", "False", "WaitingForOldInstance", "out-of-service"},
 		"suspended":           {given(withProcessor(suspended)), "Suspended", "False", "Suspended", "spec.suspend"},
-		"backing off": {given(withProcessor(failedBefore(2, time.Second, "a")), epoch(7, "a"), instancePod("a", 7, failed, func(p *corev1.Pod) { p.Status.Reason = "Evicted" })),
-			"BackingOff", "False", "BackingOff", "2 instances failed in a row, the last one a: Evicted"},
+		"backing off": {
+			given(withProcessor(failedBefore(2, time.Second, "a")), epoch(7, "a"), instancePod("a", 7, failed, func(p *corev1.Pod) { p.Status.Reason = "Evicted" })),
+			"BackingOff", "False", "BackingOff", "2 instances failed in a row, the last one a: Evicted",
+		},
 		"id conflict": {given(func(o *observation) { o.twin = "first" }), "Pending", "False", "ProcessorIDConflict", `"first"`},
 	} {
 		t.Run(name, func(t *testing.T) {

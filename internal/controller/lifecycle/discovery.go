@@ -111,7 +111,7 @@ func (d *Discovery) probe(ctx context.Context, p *doryv1alpha1.Processor, path d
 	if err != nil {
 		return 0, "", fmt.Errorf("asking %s: %w", url, err)
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()                                            // it was read; closing can only fail to free the connection
 	if _, err := io.CopyN(io.Discard, response.Body, 64<<10); err != nil && err != io.EOF { //nolint:errorlint // CopyN answers io.EOF as it is
 		return 0, "", fmt.Errorf("reading the answer of %s: %w", url, err)
 	}

@@ -45,8 +45,7 @@ func NewMetrics(registerer prometheus.Registerer, reader client.Reader) (*Metric
 // registerShared takes the counter that another controller registered under the same name.
 func registerShared(registerer prometheus.Registerer, counter **prometheus.CounterVec) error {
 	err := registerer.Register(*counter)
-	var taken prometheus.AlreadyRegisteredError
-	if errors.As(err, &taken) {
+	if taken, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
 		if existing, ok := taken.ExistingCollector.(*prometheus.CounterVec); ok {
 			*counter = existing
 			return nil

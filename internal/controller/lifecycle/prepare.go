@@ -59,26 +59,16 @@ func (r *Reconciler) ensure(ctx context.Context, obj client.Object) error {
 	return nil
 }
 
-// ensureToken makes the Secret that lets the operator, and nobody else, read and write the processor's state.
-// Only the Secret's metadata is cached.
+// ensureToken makes the Secret that lets the operator, and nobody else, read and write the processor's state. It
+// tries to create it at every start instead of looking first, so that the operator need not read Secrets.
 func (r *Reconciler) ensureToken(ctx context.Context, p *doryv1alpha1.Processor) error {
-	key := types.NamespacedName{Namespace: p.Namespace, Name: pod.TokenSecretName(p.Name)}
-	secret := &metav1.PartialObjectMetadata{}
-	secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
-	err := r.client.Get(ctx, key, secret)
-	if err == nil {
-		return nil
-	}
-	if !apierrors.IsNotFound(err) {
-		return fmt.Errorf("reading Secret %s: %w", key, err)
-	}
 	token, err := r.newToken()
 	if err != nil {
 		return fmt.Errorf("making a state token for Processor %s/%s: %w", p.Namespace, p.Name, err)
 	}
 	return r.ensure(ctx, &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: key.Namespace, Name: key.Name, Labels: managed(),
+			Namespace: p.Namespace, Name: pod.TokenSecretName(p.Name), Labels: managed(),
 			OwnerReferences: []metav1.OwnerReference{pod.OwnerReference(p)},
 		},
 		Data: map[string][]byte{pod.TokenKey: []byte(token)},
@@ -121,7 +111,7 @@ func (s *pullSecrets) in(ctx context.Context, namespace string) (string, error) 
 		secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
 		err := s.reader.Get(ctx, types.NamespacedName{Namespace: namespace, Name: s.name}, secret)
 		if client.IgnoreNotFound(err) != nil {
-			return "", fmt.Errorf("looking for the image pull secret %s/%s: %w", namespace, s.name, err)
+			return "", fmt.Errorf("looking for the image pull secret %s/%s (--image-pull-secret; the operator's role must let it get Secrets of that name): %w", namespace, s.name, err)
 		}
 		answer = pullSecretAnswer{exists: err == nil, at: s.clock.Now()}
 		s.known[namespace] = answer

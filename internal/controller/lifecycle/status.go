@@ -171,14 +171,20 @@ func describeUnready(pod *corev1.Pod) view {
 	switch {
 	case container != nil && container.State.Waiting != nil && !harmless(container.State.Waiting.Reason):
 		waiting := container.State.Waiting
-		return view{doryv1alpha1.ProcessorUnhealthy, no, doryv1alpha1.ReasonContainerWaiting,
-			fmt.Sprintf("pod %s: %s: %s", pod.Name, waiting.Reason, waiting.Message)}
+		return view{
+			doryv1alpha1.ProcessorUnhealthy, no, doryv1alpha1.ReasonContainerWaiting,
+			fmt.Sprintf("pod %s: %s: %s", pod.Name, waiting.Reason, waiting.Message),
+		}
 	case container != nil && (container.RestartCount > 0 || wasReady(pod, container)):
-		return view{doryv1alpha1.ProcessorUnhealthy, no, doryv1alpha1.ReasonNotReady,
-			fmt.Sprintf("pod %s on node %s does not answer /ready with 200, after %d restarts", pod.Name, pod.Spec.NodeName, container.RestartCount)}
+		return view{
+			doryv1alpha1.ProcessorUnhealthy, no, doryv1alpha1.ReasonNotReady,
+			fmt.Sprintf("pod %s on node %s does not answer /ready with 200, after %d restarts", pod.Name, pod.Spec.NodeName, container.RestartCount),
+		}
 	default:
-		return view{doryv1alpha1.ProcessorStarting, no, doryv1alpha1.ReasonStarting,
-			fmt.Sprintf("pod %s starts on node %s", pod.Name, pod.Spec.NodeName)}
+		return view{
+			doryv1alpha1.ProcessorStarting, no, doryv1alpha1.ReasonStarting,
+			fmt.Sprintf("pod %s starts on node %s", pod.Name, pod.Spec.NodeName),
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package lifecycle_test
 
 import (
 	"context"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -152,30 +153,26 @@ func (o *operator) countingClient(config *rest.Config, options client.Options) (
 func (o *operator) count(verb string, obj client.Object) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	gvk, _ := k8s.GroupVersionKindFor(obj) //nolint:errcheck // only a name for a message
+	gvk, _ := k8s.GroupVersionKindFor(obj) // only a name for a message
 	o.writes[verb+" "+gvk.Kind]++
 }
 
 func (o *operator) written() map[string]int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	copied := map[string]int{}
-	for what, n := range o.writes {
-		copied[what] = n
-	}
-	return copied
+	return maps.Clone(o.writes)
 }
 
 func newNamespace() string {
 	GinkgoHelper()
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "lifecycle-"}}
 	Expect(k8s.Create(context.Background(), namespace)).To(Succeed())
-	DeferCleanup(clear, namespace.Name)
+	DeferCleanup(clearNamespace, namespace.Name)
 	return namespace.Name
 }
 
-// clear removes what later operators would take care of: envtest has no namespace controller.
-func clear(namespace string) {
+// clearNamespace removes what later operators would take care of: envtest has no namespace controller.
+func clearNamespace(namespace string) {
 	ctx := context.Background()
 	Expect(k8s.DeleteAllOf(ctx, &doryv1alpha1.Processor{}, client.InNamespace(namespace))).To(Succeed())
 	Eventually(func(g Gomega) {

@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -145,30 +146,30 @@ func node(name string, state nodeState) func(*observation) {
 
 // String says in one line what the plan would do.
 func (p plan) String() string {
-	var s string
+	var s strings.Builder
 	for _, removal := range p.remove {
-		s += fmt.Sprintf("remove %s (%s); ", removal.pod.Name, removal.reason)
+		fmt.Fprintf(&s, "remove %s (%s); ", removal.pod.Name, removal.reason)
 	}
 	for _, ended := range p.lift {
-		s += fmt.Sprintf("lift %s; ", ended.Name)
+		fmt.Fprintf(&s, "lift %s; ", ended.Name)
 	}
 	if p.release {
-		s += "release; "
+		s.WriteString("release; ")
 	}
 	if p.adopt != nil {
-		s += fmt.Sprintf("adopt %s; ", p.adopt.Name)
+		fmt.Fprintf(&s, "adopt %s; ", p.adopt.Name)
 	}
 	switch {
 	case p.start == nil:
 	case p.start.name != "":
-		s += fmt.Sprintf("create %s; ", p.start.name)
+		fmt.Fprintf(&s, "create %s; ", p.start.name)
 	case p.start.confirmGone != "":
-		s += fmt.Sprintf("issue (%s) if %s is gone; ", p.start.reason, p.start.confirmGone)
+		fmt.Fprintf(&s, "issue (%s) if %s is gone; ", p.start.reason, p.start.confirmGone)
 	default:
-		s += fmt.Sprintf("issue (%s); ", p.start.reason)
+		fmt.Fprintf(&s, "issue (%s); ", p.start.reason)
 	}
 	if p.hindrance != nil {
-		s += p.hindrance.reason + "; "
+		s.WriteString(p.hindrance.reason + "; ")
 	}
-	return s
+	return s.String()
 }
