@@ -38,8 +38,6 @@ type Input struct {
 	EdgeNode string
 	// ImagePullSecret is the name of a Secret that exists in the namespace, or empty.
 	ImagePullSecret string
-	// TokenSecret is the name of the Secret that holds the state token under TokenKey.
-	TokenSecret string
 }
 
 // Build makes the pod. Its error is about spec.podTemplate, the only part of a valid Processor that can be wrong.

@@ -37,7 +37,7 @@ func processor(change ...func(*doryv1alpha1.Processor)) *doryv1alpha1.Processor 
 
 func build(t *testing.T, p *doryv1alpha1.Processor, change ...func(*pod.Input)) *corev1.Pod {
 	t.Helper()
-	in := pod.Input{Processor: p, Name: "dory-cam-x7k2", Epoch: 7, TokenSecret: "dory-token-cam"}
+	in := pod.Input{Processor: p, Name: "dory-cam-x7k2", Epoch: 7}
 	for _, c := range change {
 		c(&in)
 	}
@@ -80,7 +80,7 @@ func TestBuildFollowsTheContract(t *testing.T) {
 		"POD_NAME": "dory-cam-x7k2", "POD_NAMESPACE": "vision", "DORY_POD_NAME": "dory-cam-x7k2", "DORY_POD_NAMESPACE": "vision",
 		"POD_IP": "field:status.podIP", "NODE_NAME": "field:spec.nodeName", "PROCESSOR_ID": "cam", "DORY_PROCESSOR_ID": "cam",
 		"APP_NAME": "cam", "RESTART_COUNT": "0", "DORY_EPOCH": "7", "DORY_HEALTH_PORT": "8080",
-		"DORY_STATE_CONFIGMAP": "dory-state-cam", "DORY_STATE_TOKEN": "secret:dory-token-cam/token",
+		"DORY_STATE_CONFIGMAP": "dory-state-cam", "DORY_STATE_TOKEN": "secret:dory-token-cam-u1/token",
 	}
 	if diff := cmp.Diff(wantEnv, envOf(t, built)); diff != "" {
 		t.Errorf("environment (-want +got):\n%s", diff)
@@ -304,7 +304,7 @@ func TestOutdated(t *testing.T) {
 }
 
 func BenchmarkBuild(b *testing.B) {
-	in := pod.Input{Processor: processor(), Name: "dory-cam-x7k2", Epoch: 7, TokenSecret: "dory-token-cam"}
+	in := pod.Input{Processor: processor(), Name: "dory-cam-x7k2", Epoch: 7}
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := pod.Build(in); err != nil {

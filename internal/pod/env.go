@@ -43,7 +43,7 @@ func reservedEnv(in Input) []corev1.EnvVar {
 		{Name: "DORY_HEALTH_PORT", Value: strconv.Itoa(int(p.Spec.Port))},
 		{Name: "DORY_STATE_CONFIGMAP", Value: StateConfigMapName(p)},
 		{Name: "DORY_STATE_TOKEN", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
-			LocalObjectReference: corev1.LocalObjectReference{Name: in.TokenSecret}, Key: TokenKey,
+			LocalObjectReference: corev1.LocalObjectReference{Name: TokenSecretName(p)}, Key: TokenKey,
 		}}},
 	}
 }
@@ -91,5 +91,9 @@ func StateConfigMapName(p *doryv1alpha1.Processor) string {
 	return prefix + p.Name
 }
 
-// TokenSecretName is the Secret with the processor's state token.
-func TokenSecretName(processor string) string { return "dory-token-" + processor }
+// TokenSecretName is the Secret with the processor's state token. It carries a part of the Processor's UID: the
+// Secret of a deleted Processor may be garbage collected after one of the same name was made.
+func TokenSecretName(p *doryv1alpha1.Processor) string {
+	const uidLength = 8
+	return "dory-token-" + p.Name + "-" + string(p.UID[:min(len(p.UID), uidLength)])
+}

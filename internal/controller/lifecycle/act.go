@@ -176,7 +176,7 @@ func (r *Reconciler) issue(ctx context.Context, o *observation, holder string, r
 func (r *Reconciler) create(ctx context.Context, o *observation, p *plan, name, pullSecret string) error {
 	created, err := pod.Build(pod.Input{
 		Processor: o.processor, Name: name, Epoch: o.epoch.Spec.Epoch, Restarts: failures(p), EdgeNode: o.edgeNode,
-		ImagePullSecret: pullSecret, TokenSecret: pod.TokenSecretName(o.processor.Name),
+		ImagePullSecret: pullSecret,
 	})
 	if err != nil {
 		return err

@@ -67,7 +67,7 @@ var _ = Describe("A Processor", func() {
 		Expect(k8s.Get(ctx, types.NamespacedName{Namespace: namespace, Name: "dory-processor"}, binding)).To(Succeed())
 		Expect(binding.RoleRef.Name).To(Equal("dory-processor"))
 		secret := &corev1.Secret{}
-		Expect(k8s.Get(ctx, types.NamespacedName{Namespace: namespace, Name: "dory-token-cam"}, secret)).To(Succeed())
+		Expect(k8s.Get(ctx, types.NamespacedName{Namespace: namespace, Name: "dory-token-cam-" + string(p.UID[:8])}, secret)).To(Succeed())
 		Expect(secret.Data).To(HaveKeyWithValue("token", []byte("secret")))
 		Expect(metav1.IsControlledBy(secret, p)).To(BeTrue())
 

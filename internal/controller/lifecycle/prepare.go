@@ -68,7 +68,7 @@ func (r *Reconciler) ensureToken(ctx context.Context, p *doryv1alpha1.Processor)
 	}
 	return r.ensure(ctx, &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: p.Namespace, Name: pod.TokenSecretName(p.Name), Labels: managed(),
+			Namespace: p.Namespace, Name: pod.TokenSecretName(p), Labels: managed(),
 			OwnerReferences: []metav1.OwnerReference{pod.OwnerReference(p)},
 		},
 		Data: map[string][]byte{pod.TokenKey: []byte(token)},
