@@ -1,0 +1,204 @@
+package manifests
+
+import (
+	"context"
+	"strings"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+var _ = Describe("The CRDs", func() {
+	DescribeTable("refuse",
+		func(ctx context.Context, manifest string, because ...string) {
+			Expect(admin.Create(ctx, object(manifest))).To(refusedBecause(because...))
+		},
+		Entry("a Processor without spec", processor("p", ""), "spec", "Required value"),
+		Entry("a Processor without image", processor("p", "port: 8080"), "spec.image", "Required value"),
+		Entry("an empty image", processor("p", `image: ""`), "spec.image"),
+		Entry("a field that does not exist", processor("p", "image: a\nimages: b"), `unknown field "spec.images"`),
+		Entry("Edge without node or selector", processor("p", "image: a\nlocation: Edge"),
+			"location Edge needs spec.placement.edgeNode or spec.placement.nodeSelector"),
+		Entry("an edge node with location Managed", processor("p", "image: a\nplacement: {edgeNode: e1}"),
+			"spec.placement.edgeNode needs location Edge"),
+		Entry("an unknown location", processor("p", "image: a\nlocation: Moon"), "spec.location", `"Managed", "Edge"`),
+		Entry("an empty placement", processor("p", "image: a\nplacement: {}"), "spec.placement"),
+		Entry("an empty node selector", processor("p", "image: a\nlocation: Edge\nplacement: {nodeSelector: {}}"), "nodeSelector"),
+		Entry("a negative request", processor("p", `{image: a, resources: {requests: {cpu: "-1"}}}`),
+			"requests must be quantities of zero or more"),
+		Entry("a negative limit", processor("p", `{image: a, resources: {limits: {memory: "-5Gi"}}}`),
+			"limits must be quantities of zero or more"),
+		Entry("a negative whole number", processor("p", `{image: a, resources: {requests: {cpu: -1}}}`),
+			"requests must be quantities of zero or more"),
+		Entry("a quantity that is none", processor("p", `{image: a, resources: {requests: {cpu: plenty}}}`), "spec.resources.requests"),
+		Entry("a request over its limit", processor("p", `{image: a, resources: {requests: {cpu: 2}, limits: {cpu: 1500m}}}`),
+			"a request must not exceed its limit"),
+		Entry("an unknown liveness path", processor("p", "{image: a, probes: {livenessPath: /alive}}"),
+			"spec.probes.livenessPath", `"Auto", "/health", "/healthz"`),
+		Entry("a negative probe delay", processor("p", "{image: a, probes: {initialDelaySeconds: -1}}"), "initialDelaySeconds"),
+		Entry("an unknown pull policy", processor("p", "{image: a, imagePullPolicy: Sometimes}"), "spec.imagePullPolicy"),
+		Entry("a port out of range", processor("p", "{image: a, port: 70000}"), "spec.port"),
+		Entry("no grace at all", processor("p", "{image: a, terminationGracePeriodSeconds: 0}"), "spec.terminationGracePeriodSeconds"),
+		Entry("one variable twice", processor("p", "{image: a, env: [{name: A, value: x}, {name: A, value: y}]}"), "Duplicate value"),
+		Entry("an overlay that is no object", processor("p", "{image: a, podTemplate: {spec: text}}"), "spec.podTemplate.spec"),
+		Entry("a name of 46 characters", processor(strings.Repeat("a", 46), "image: a"), "at most 45 characters", "spec.processorID"),
+		Entry("a name with a dot", processor("cam.1", "image: a"), "metadata.name must be a DNS label"),
+		Entry("an id of 513 characters", processor("p", "{image: a, processorID: "+strings.Repeat("a", 513)+"}"), "spec.processorID"),
+		Entry("an edge node that fails over to itself", manifest("EdgeNode", "e1", "failoverTarget: e1"),
+			"spec.failoverTarget must be another EdgeNode"),
+		Entry("an edge node with an unknown policy", manifest("EdgeNode", "e1", "failoverPolicy: Maybe"), "spec.failoverPolicy"),
+		Entry("a quantity of the right letters that is none", processor("p", `{image: a, resources: {limits: {cpu: 1e1.5}}}`), "limits must be quantities"),
+		Entry("an edge node whose id is no UUID", manifest("EdgeNode", "e1", "edgeNodeID: seven"), "spec.edgeNodeID"),
+		Entry("a migration of nothing", manifest("ProcessorMigration", "m", "reason: Manual"), "spec.processor", "Required value"),
+		Entry("a migration for no known reason", manifest("ProcessorMigration", "m", "{processor: p, reason: Whim}"), "spec.reason"),
+	)
+
+	DescribeTable("take",
+		func(ctx context.Context, manifest string) {
+			Expect(admin.Create(ctx, object(manifest), client.DryRunAll)).To(Succeed())
+		},
+		Entry("a Processor that names only an image", processor("p", "image: a")),
+		Entry("a name of 45 characters", processor(strings.Repeat("a", 45), "image: a")),
+		Entry("an id that is no object name", processor("p", "{image: a, processorID: Proc_6}")),
+		Entry("an id of 512 characters", processor("p", "{image: a, processorID: "+strings.Repeat("é", 512)+"}")),
+		Entry("Edge with a node", processor("p", "{image: a, location: Edge, placement: {edgeNode: e1}}")),
+		Entry("Edge with a selector", processor("p", "{image: a, location: Edge, placement: {nodeSelector: {site: north}}}")),
+		Entry("quantities of every spelling", processor("p",
+			`{image: a, resources: {requests: {cpu: 1, memory: "0.5e9", example.com/gpu: 1}, limits: {cpu: 1000m, memory: 1Gi}}}`)),
+		Entry("nothing of a resource", processor("p", `{image: a, resources: {requests: {cpu: 0, memory: "0"}}}`)),
+		Entry("a request without limit", processor("p", `{image: a, resources: {requests: {cpu: 8}, limits: {memory: 1Gi}}}`)),
+		Entry("an overlay with any field of a pod", processor("p", `{image: a, podTemplate: {metadata: {labels: {team: vision}},
+			spec: {hostNetwork: true, containers: [{name: processor, volumeMounts: [{name: v, mountPath: /v}]}]}}}`)),
+		Entry("an edge node without spec", manifest("EdgeNode", "e1", "")),
+		Entry("an edge node that fails over to another", manifest("EdgeNode", "e1", "{failoverPolicy: Enabled, failoverTarget: e2}")),
+		Entry("a migration that names only its processor", manifest("ProcessorMigration", "m", "processor: p")),
+	)
+
+	DescribeTable("refuse the change of",
+		func(ctx context.Context, manifest string, change map[string]any, because ...string) {
+			obj := create(ctx, manifest)
+			merge(obj.Object, change)
+			Expect(operator.Update(ctx, obj)).To(refusedBecause(because...))
+		},
+		Entry("a processor's id", processor("change", "{image: a, processorID: one}"),
+			spec("processorID", "two"), "spec.processorID is immutable"),
+		Entry("no id to one", processor("change", "image: a"),
+			spec("processorID", "two"), "spec.processorID is immutable"),
+		Entry("an id to none", processor("change", "{image: a, processorID: one}"),
+			spec("processorID", nil), "spec.processorID is immutable"),
+		Entry("an epoch to a lower one", epochOf("change", 7, "pod-7"),
+			spec("epoch", int64(6)), "epoch never falls"),
+		Entry("the holder under the same epoch", epochOf("change", 7, "pod-7"),
+			spec("holder", "pod-8"), "another holder needs a higher epoch"),
+		Entry("an epoch's processor", epochOf("change", 7, "pod-7"),
+			spec("processorID", "other"), "spec.processorID is immutable"),
+		Entry("a migration's target", manifest("ProcessorMigration", "change", "{processor: p, targetNode: a}"),
+			spec("targetNode", "b"), "spec is immutable"),
+		Entry("a migration's reason", manifest("ProcessorMigration", "change", "processor: p"),
+			spec("reason", "Drain"), "spec is immutable"),
+		Entry("an edge node's id", manifest("EdgeNode", "change", "edgeNodeID: 0b0e3c4e-0000-4000-8000-000000000001"),
+			spec("edgeNodeID", "0b0e3c4e-0000-4000-8000-000000000002"), "spec.edgeNodeID is immutable"),
+		Entry("an edge node's organisation", manifest("EdgeNode", "change", "organizationID: 0b0e3c4e-0000-4000-8000-000000000001"),
+			spec("organizationID", "0b0e3c4e-0000-4000-8000-000000000002"), "spec.organizationID is immutable"),
+	)
+
+	DescribeTable("take the change of",
+		func(ctx context.Context, manifest string, change map[string]any) {
+			obj := create(ctx, manifest)
+			merge(obj.Object, change)
+			Expect(operator.Update(ctx, obj)).To(Succeed())
+		},
+		Entry("a processor's image", processor("change", "{image: a, processorID: one}"), spec("image", "b")),
+		Entry("a processor's location", processor("change", "image: a"),
+			map[string]any{"spec": map[string]any{"location": "Edge", "placement": map[string]any{"edgeNode": "e1"}}}),
+		Entry("the epoch and its holder", epochOf("change", 7, "pod-7"),
+			map[string]any{"spec": map[string]any{"epoch": int64(8), "holder": "pod-8"}}),
+		Entry("the holder to nobody under the same epoch", epochOf("change", 7, "pod-7"), spec("holder", nil)),
+		Entry("an edge node's id from none to one", manifest("EdgeNode", "change", "nodeName: node-1"),
+			spec("edgeNodeID", "0b0e3c4e-0000-4000-8000-000000000001")),
+	)
+
+	It("does not let the holder come back under the same epoch", func(ctx context.Context) {
+		obj := create(ctx, epochOf("change", 7, "pod-7"))
+		merge(obj.Object, spec("holder", nil))
+		Expect(operator.Update(ctx, obj)).To(Succeed())
+		merge(obj.Object, spec("holder", "pod-7"))
+		Expect(operator.Update(ctx, obj)).To(refusedBecause("another holder needs a higher epoch"))
+	})
+
+	It("fill the defaults of a Processor that names only an image", func(ctx context.Context) {
+		obj := create(ctx, processor("change", "image: a"))
+		Expect(obj.Object["spec"]).To(Equal(object(processor("change", `
+image: a
+location: Managed
+port: 8080
+probes: {livenessPath: Auto, initialDelaySeconds: 60, periodSeconds: 10, timeoutSeconds: 3, failureThreshold: 3}
+serviceAccountName: dory-processor
+terminationGracePeriodSeconds: 35
+`)).Object["spec"]))
+	})
+
+	It("fill the defaults of the other kinds", func(ctx context.Context) {
+		Expect(create(ctx, manifest("EdgeNode", "change", "nodeName: node-1")).Object["spec"]).To(HaveKeyWithValue("failoverPolicy", "Disabled"))
+		Expect(create(ctx, manifest("ProcessorMigration", "change", "processor: p")).Object["spec"]).To(HaveKeyWithValue("reason", "Manual"))
+	})
+
+	It("keep every field of an overlay", func(ctx context.Context) {
+		obj := create(ctx, processor("change", "{image: a, podTemplate: {spec: {hostAliases: [{ip: 10.0.0.1, hostnames: [db]}]}}}"))
+		aliases, found, err := unstructured.NestedSlice(obj.Object, "spec", "podTemplate", "spec", "hostAliases")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(found).To(BeTrue())
+		Expect(aliases).To(HaveLen(1))
+	})
+
+	DescribeTable("show to kubectl get",
+		func(ctx context.Context, manifest, resource, columns, more string) {
+			create(ctx, manifest)
+			Expect(header(kubectl("get", resource, "-n", "default"))).To(Equal(strings.Fields(columns)))
+			wide := header(kubectl("get", resource, "-n", "default", "-o", "wide"))
+			Expect(wide).To(ConsistOf(strings.Fields(columns + " " + more)))
+		},
+		Entry("processors", processor("change", "image: a"), "proc",
+			"NAME PHASE READY NODE EPOCH RESTARTS SINCE AGE", "REASON POD IP LOCATION SDK SOURCE IMAGE"),
+		Entry("epochs", epochOf("change", 7, "pod-7"), "procepoch", "NAME EPOCH HOLDER REASON ISSUED", "ID"),
+		Entry("migrations", manifest("ProcessorMigration", "change", "processor: p"), "procmig",
+			"NAME PROCESSOR REASON PHASE AGE", "SOURCE TARGET"),
+		Entry("edge nodes", manifest("EdgeNode", "change", "nodeName: node-1"), "edgenode",
+			"NAME NODE FAILOVER TARGET AGE", "ORGANIZATION"),
+	)
+
+	It("list everything under the category dory", func(ctx context.Context) {
+		create(ctx, processor("change", "image: a"))
+		create(ctx, epochOf("change", 7, "pod-7"))
+		out, err := kubectl("get", "dory", "-n", "default", "-o", "name")
+		Expect(err).NotTo(HaveOccurred(), out)
+		Expect(strings.Fields(out)).To(ContainElements("processor.dory.io/change", "processorepoch.dory.io/change"))
+	})
+
+	DescribeTable("can be selected by",
+		func(ctx context.Context, field, value string) {
+			obj := create(ctx, processor("change", "{image: a, processorID: Proc_6}"))
+			create(ctx, processor("another", "image: a"))
+			obj.Object["status"] = map[string]any{
+				"phase": "Running", "instance": map[string]any{"pod": "dory-change-x", "node": "node-1"},
+			}
+			Expect(operator.Status().Update(ctx, obj)).To(Succeed())
+			out, err := kubectl("get", "proc", "-n", "default", "-o", "name", "--field-selector", field+"="+value)
+			Expect(err).NotTo(HaveOccurred(), out)
+			Expect(strings.Fields(out)).To(ConsistOf("processor.dory.io/change"))
+		},
+		Entry("id", "spec.processorID", "Proc_6"),
+		Entry("phase", "status.phase", "Running"),
+		Entry("node", "status.instance.node", "node-1"),
+	)
+})
+
+// header is the first line of kubectl's table.
+func header(out string, err error) []string {
+	GinkgoHelper()
+	Expect(err).NotTo(HaveOccurred(), out)
+	first, _, _ := strings.Cut(out, "\n")
+	return strings.Fields(first)
+}

@@ -1,0 +1,141 @@
+package manifests
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+var _ = Describe("config/default", func() {
+	It("can be applied again and changes nothing", func() {
+		out, err := kubectl("diff", "--server-side", "-k", filepath.Join(configDir, "default"))
+		Expect(err).NotTo(HaveOccurred(), out)
+	})
+
+	It("runs two hardened replicas that the namespace's Pod Security admits", func(ctx context.Context) {
+		deployment := &appsv1.Deployment{}
+		Expect(admin.Get(ctx, client.ObjectKey{Namespace: "dory-system", Name: "dory-operator"}, deployment)).To(Succeed())
+		Expect(deployment.Spec.Replicas).To(HaveValue(BeEquivalentTo(2)))
+
+		pod := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{GenerateName: "dory-operator-", Namespace: "dory-system", Labels: deployment.Spec.Template.Labels},
+			Spec:       deployment.Spec.Template.Spec,
+		}
+		Expect(admin.Create(ctx, pod, client.DryRunAll)).To(Succeed())
+		Expect(pod.Spec.Priority).To(HaveValue(BeEquivalentTo(1000000000)))
+		container := pod.Spec.Containers[0]
+		Expect(container.SecurityContext.ReadOnlyRootFilesystem).To(HaveValue(BeTrue()))
+		Expect(container.Env[0].ValueFrom.SecretKeyRef.Optional).To(HaveValue(BeTrue()), "the operator starts without a database")
+	})
+
+	DescribeTable("gives the operator the right to",
+		func(ctx context.Context, namespace, verb, group, resource, name string) {
+			Expect(allowed(ctx, operatorUser, namespace, verb, group, resource, name)).To(BeTrue())
+		},
+		Entry("lead", "dory-system", "update", "coordination.k8s.io", "leases", ""),
+		Entry("read processors", "", "watch", "dory.io", "processors", ""),
+		Entry("write their status", "default", "patch", "dory.io", "processors/status", ""),
+		Entry("issue epochs", "default", "create", "dory.io", "processorepochs", ""),
+		Entry("start pods", "default", "create", "", "pods", ""),
+		Entry("say what it does", "default", "create", "events.k8s.io", "events", ""),
+		Entry("give processors their role", "default", "bind", "rbac.authorization.k8s.io", "clusterroles", "dory-processor"),
+	)
+
+	DescribeTable("withholds from the operator the right to",
+		func(ctx context.Context, namespace, verb, group, resource, name string) {
+			Expect(allowed(ctx, operatorUser, namespace, verb, group, resource, name)).To(BeFalse())
+		},
+		Entry("lead elsewhere", "kube-system", "update", "coordination.k8s.io", "leases", ""),
+		Entry("bind any role", "default", "bind", "rbac.authorization.k8s.io", "clusterroles", "cluster-admin"),
+		Entry("escalate", "default", "escalate", "rbac.authorization.k8s.io", "clusterroles", "dory-processor"),
+		Entry("change roles", "", "update", "rbac.authorization.k8s.io", "clusterroles", "dory-operator"),
+		Entry("delete epochs", "default", "delete", "dory.io", "processorepochs", ""),
+		Entry("run commands in pods", "default", "create", "", "pods/exec", ""),
+		Entry("change nodes", "", "update", "", "nodes", ""),
+		Entry("delete secrets", "default", "delete", "", "secrets", ""),
+	)
+
+	It("gives processors their state, in the namespaces where they are bound, and nothing else", func(ctx context.Context) {
+		binding := &rbacv1.RoleBinding{
+			ObjectMeta: metav1.ObjectMeta{Name: "dory-processor", Namespace: "default"},
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "dory-processor"},
+			Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: "dory-processor", Namespace: "default"}},
+		}
+		Expect(admin.Create(ctx, binding)).To(Succeed())
+		DeferCleanup(admin.Delete, binding)
+
+		processor := "system:serviceaccount:default:dory-processor"
+		Eventually(func() bool { return allowed(ctx, processor, "default", "get", "", "configmaps", "dory-state-x") }).Should(BeTrue())
+		Expect(allowed(ctx, processor, "default", "patch", "", "configmaps", "dory-state-x")).To(BeTrue())
+		Expect(allowed(ctx, processor, "default", "delete", "", "configmaps", "dory-state-x")).To(BeFalse())
+		Expect(allowed(ctx, processor, "default", "get", "", "secrets", "")).To(BeFalse())
+		Expect(allowed(ctx, processor, "kube-system", "get", "", "configmaps", "")).To(BeFalse())
+	})
+
+	It("follows another namespace everywhere, the admission policies included", func() {
+		out := build(strings.Replace(defaultKustomization(), "namespace: dory-system", "namespace: elsewhere", 1))
+		Expect(out).To(ContainSubstring("'system:serviceaccount:elsewhere:dory-operator'"))
+		Expect(out).NotTo(ContainSubstring("namespace: dory-system"))
+		Expect(out).NotTo(ContainSubstring("serviceaccount:dory-system"))
+	})
+
+	It("renders with the optional components", func() {
+		out := build(strings.Replace(defaultKustomization(), "components: []", "components: [../networkpolicy, ../prometheus]", 1))
+		Expect(out).To(ContainSubstring("kind: NetworkPolicy"))
+		Expect(out).To(ContainSubstring("kind: ServiceMonitor"))
+	})
+
+	It("ships network policies that the API server takes", func() {
+		out, err := kubectl("apply", "--server-side", "--dry-run=server", "-f", filepath.Join(configDir, "networkpolicy", "default_deny_ingress.yaml"),
+			"-f", filepath.Join(configDir, "networkpolicy", "allow_metrics.yaml"))
+		Expect(err).NotTo(HaveOccurred(), out)
+	})
+})
+
+// defaultKustomization is config/default as a user would edit it.
+func defaultKustomization() string {
+	GinkgoHelper()
+	text, err := os.ReadFile(filepath.Join(configDir, "default", "kustomization.yaml"))
+	Expect(err).NotTo(HaveOccurred())
+	return string(text)
+}
+
+// build renders a kustomization as if it stood in config/default.
+func build(kustomization string) string {
+	GinkgoHelper()
+	dir := GinkgoT().TempDir()
+	config, err := filepath.Abs(configDir)
+	Expect(err).NotTo(HaveOccurred())
+	up, err := filepath.Rel(dir, config)
+	Expect(err).NotTo(HaveOccurred())
+	kustomization = strings.ReplaceAll(kustomization, "../", up+"/")
+	Expect(os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(kustomization), 0o600)).To(Succeed())
+
+	out, err := kubectl("kustomize", dir)
+	Expect(err).NotTo(HaveOccurred(), out)
+	return out
+}
+
+// allowed asks RBAC whether the user may do that. An empty namespace means everywhere.
+func allowed(ctx context.Context, user, namespace, verb, group, resource, name string) bool {
+	GinkgoHelper()
+	resource, subresource, _ := strings.Cut(resource, "/")
+	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+		User: user,
+		ResourceAttributes: &authorizationv1.ResourceAttributes{
+			Namespace: namespace, Verb: verb, Group: group, Resource: resource, Subresource: subresource, Name: name,
+		},
+	}}
+	Expect(admin.Create(ctx, review)).To(Succeed())
+	return review.Status.Allowed
+}
