@@ -1,0 +1,137 @@
+package store
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestUpsertKubernetesProcessors(t *testing.T) {
+	one := KubernetesProcessor{ID: "k1", Namespace: "ns", Name: "one", Image: "img", NodeType: NodeTypeManaged}
+	with := func(change func(*KubernetesProcessor)) KubernetesProcessor {
+		changed := one
+		change(&changed)
+		return changed
+	}
+	elsewhere := with(func(k *KubernetesProcessor) { k.Namespace = "other" })
+	renamed := with(func(k *KubernetesProcessor) { k.Name = "renamed" })
+	newImage := with(func(k *KubernetesProcessor) { k.Image, k.NodeType = "img2", NodeTypeEdge })
+	noImage := with(func(k *KubernetesProcessor) { k.Image = "" })
+	ofDatabase := with(func(k *KubernetesProcessor) { k.ID = "p1" })
+
+	cases := map[string]struct {
+		before    string // SQL
+		given     []KubernetesProcessor
+		conflicts []Conflict
+		listed    []KubernetesProcessor
+	}{
+		"new":             {"", []KubernetesProcessor{one}, nil, []KubernetesProcessor{one}},
+		"new, no image":   {"", []KubernetesProcessor{noImage}, nil, []KubernetesProcessor{noImage}},
+		"twice the same":  {"", []KubernetesProcessor{one, one}, nil, []KubernetesProcessor{one}},
+		"two of one id":   {"", []KubernetesProcessor{one, elsewhere}, []Conflict{{elsewhere, "ns/one"}}, []KubernetesProcessor{one}},
+		"image changed":   {k1, []KubernetesProcessor{newImage}, nil, []KubernetesProcessor{newImage}},
+		"other namespace": {k1, []KubernetesProcessor{elsewhere}, []Conflict{{elsewhere, "ns/one"}}, []KubernetesProcessor{one}},
+		"other name":      {k1, []KubernetesProcessor{renamed}, []Conflict{{renamed, "ns/one"}}, []KubernetesProcessor{one}},
+		"the row decides, not the order": {
+			k1,
+			[]KubernetesProcessor{elsewhere, one},
+			[]Conflict{{elsewhere, "ns/one"}},
+			[]KubernetesProcessor{one},
+		},
+		"alive again":                   {k1 + terminated, []KubernetesProcessor{newImage}, nil, []KubernetesProcessor{newImage}},
+		"terminated, taken over":        {k1 + terminated, []KubernetesProcessor{elsewhere}, nil, []KubernetesProcessor{elsewhere}},
+		"terminated, two want it":       {k1 + terminated, []KubernetesProcessor{elsewhere, one}, []Conflict{{one, "other/one"}}, []KubernetesProcessor{elsewhere}},
+		"failed":                        {k1 + `; UPDATE processors SET status = 'failed'`, []KubernetesProcessor{one}, nil, []KubernetesProcessor{one}},
+		"of the database":               {p1, []KubernetesProcessor{ofDatabase}, []Conflict{{ofDatabase, "a database row"}}, nil},
+		"of the database, terminated":   {p1 + terminated, []KubernetesProcessor{ofDatabase}, []Conflict{{ofDatabase, "a database row"}}, nil},
+		"a conflict harms no other row": {p1, []KubernetesProcessor{ofDatabase, one}, []Conflict{{ofDatabase, "a database row"}}, []KubernetesProcessor{one}},
+	}
+	s, conn := open(t)
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			reset(t, conn)
+			insertTemplate(t, conn, "t")
+			exec(t, conn, c.before)
+			conflicts, err := s.UpsertKubernetesProcessors(t.Context(), c.given)
+			if diff := cmp.Diff(c.conflicts, conflicts); err != nil || diff != "" {
+				t.Errorf("conflicts: %v, -want +got\n%s", err, diff)
+			}
+			listed, err := s.ListKubernetesProcessors(t.Context())
+			if diff := cmp.Diff(c.listed, listed); err != nil || diff != "" {
+				t.Errorf("listed: %v, -want +got\n%s", err, diff)
+			}
+			before := writes(t, s, "processors")
+			if again, err := s.UpsertKubernetesProcessors(t.Context(), c.given); err != nil || !cmp.Equal(again, conflicts) {
+				t.Errorf("again: %v, %v", again, err)
+			}
+			if writes(t, s, "processors") != before {
+				t.Error("the same again was written")
+			}
+		})
+	}
+}
+
+const (
+	k1 = `INSERT INTO processors (id, source, k8s_namespace, k8s_name, image_uri) VALUES ('k1', 'kubernetes', 'ns', 'one', 'img')`
+	p1 = `INSERT INTO processors (id, processor_template_id) VALUES ('p1', 't')`
+
+	terminated = `; UPDATE processors SET status = 'terminated'`
+)
+
+func TestTerminateKubernetesProcessors(t *testing.T) {
+	s, conn := open(t)
+	insertTemplate(t, conn, "t")
+	exec(t, conn, k1+";"+p1)
+	err := s.TerminateKubernetesProcessors(t.Context(), []KubernetesProcessor{
+		{ID: "k1", Namespace: "other", Name: "one"}, {ID: "p1", Namespace: "default"}, {ID: "nobody", Namespace: "ns", Name: "one"},
+	})
+	if got := value(t, conn, `SELECT string_agg(status, ',' ORDER BY id) FROM processors`); err != nil || got != "active,active" {
+		t.Fatalf("not the row's object: %s, %v", got, err)
+	}
+	for range 2 {
+		err := s.TerminateKubernetesProcessors(t.Context(), []KubernetesProcessor{{ID: "k1", Namespace: "ns", Name: "one"}})
+		if got := value(t, conn, `SELECT string_agg(status, ',' ORDER BY id) FROM processors`); err != nil || got != "terminated,active" {
+			t.Fatalf("the row's object: %s, %v", got, err)
+		}
+	}
+	if listed, err := s.ListKubernetesProcessors(t.Context()); err != nil || len(listed) != 0 {
+		t.Errorf("listed: %v, %v", listed, err)
+	}
+}
+
+func TestStatusOfKubernetesRowKeepsItsName(t *testing.T) {
+	s, conn := open(t)
+	exec(t, conn, k1)
+	if n, err := s.UpdateStatuses(t.Context(), []ProcessorStatus{{ID: "k1", Phase: "Running"}}); err != nil || n != 1 {
+		t.Fatal(n, err)
+	}
+	if got := value(t, conn, `SELECT k8s_name FROM processors`); got != "one" {
+		t.Errorf("k8s_name = %s", got)
+	}
+}
+
+// TestUpsertLosesARace has a database row of the same id committed while the upsert is under way.
+func TestUpsertLosesARace(t *testing.T) {
+	s, conn := open(t)
+	insertTemplate(t, conn, "t")
+	other := connect(t, conn.Config().ConnString())
+	exec(t, other, `BEGIN; INSERT INTO processors (id, processor_template_id, k8s_namespace, k8s_name) VALUES ('k1', 't', 'ns', 'one')`)
+	given := []KubernetesProcessor{{ID: "k1", Namespace: "ns", Name: "one", Image: "img", NodeType: NodeTypeEdge}}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := s.UpsertKubernetesProcessors(t.Context(), given)
+		ended <- err
+	}()
+	eventually(t, "the upsert waits for the row", func() bool {
+		return value(t, conn, `SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`) == "1"
+	})
+	exec(t, other, `COMMIT`)
+	must(t, <-ended)
+	if got := value(t, conn, `SELECT source || ' ' || node_type FROM processors`); got != "database managed" {
+		t.Errorf("the database row is now %s", got)
+	}
+	conflicts, err := s.UpsertKubernetesProcessors(t.Context(), given)
+	if want := []Conflict{{given[0], "a database row"}}; err != nil || !cmp.Equal(conflicts, want) {
+		t.Errorf("the next call: %v, %v", conflicts, err)
+	}
+}
