@@ -1,0 +1,9 @@
+//go:build !unix
+
+package sdk
+
+// lockFile locks nothing where there is no flock: processors run in Linux containers, and elsewhere only on somebody's
+// desk, alone.
+func lockFile(string) (unlock func(), err error) { return func() {}, nil }
+
+func syncDir(string) error { return nil }

@@ -1,0 +1,217 @@
+package sdk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os/signal"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dory-io/dory/internal/statexfer"
+)
+
+// Version of this SDK, as GET /health tells it in the header X-Dory-SDK-Version.
+const Version = "go/0.1.0"
+
+// phase is how far a processor has come. It only rises.
+type phase int
+
+const (
+	phaseRestoring phase = iota
+	phaseRunning
+	phaseStopping
+)
+
+// Processor is one instance of a stateful singleton. Make it with New, declare its state with Var, then call Run once.
+type Processor struct {
+	settings
+
+	env      environment
+	started  time.Time
+	vars     variables
+	boundary *boundary
+	metrics  *metrics
+	limiter  *limiter
+	requests atomic.Int64
+	saving   sync.Mutex // Held while a state is captured and saved, so that saves arrive in their order.
+
+	stopping chan struct{} // Closed when the processor is asked to stop.
+	settled  chan struct{} // Closed when it is known whether the last state was saved.
+	result   saveResult    // Of the last save; read after settled.
+
+	mu         sync.Mutex
+	phase      phase
+	reason     string // Why it is not ready.
+	ran        bool
+	position   statexfer.Position
+	lastHealth time.Time
+	stopBy     time.Time
+}
+
+// New reads the environment and the options. Its error names everything that is wrong with either.
+func New(options ...Option) (*Processor, error) {
+	s := defaultSettings()
+	for _, option := range options {
+		option(&s)
+	}
+	env, err := readEnvironment(s.lookupEnv)
+	if err := errors.Join(err, s.validate()); err != nil {
+		return nil, fmt.Errorf("configuring the processor: %w", err)
+	}
+	if s.backend == nil {
+		if s.backend, err = backendOf(env); err != nil {
+			return nil, fmt.Errorf("configuring the processor's state: %w", err)
+		}
+	}
+	s.log = s.log.With("processor", env.processorID, "pod", env.podName)
+	return &Processor{
+		settings: s,
+		env:      env,
+		started:  time.Now(),
+		boundary: newBoundary(),
+		metrics:  newMetrics(env.epoch),
+		limiter:  newLimiter(),
+		stopping: make(chan struct{}),
+		settled:  make(chan struct{}),
+		reason:   "restoring state",
+		position: statexfer.Position{Epoch: env.epoch},
+	}, nil
+}
+
+// Run serves the contract's HTTP endpoints, restores the state, and calls iterate again and again until it is asked to
+// stop by GET /prestop, SIGTERM, SIGINT or the end of ctx. Then it lets the iteration in hand finish, saves the state,
+// and returns nil if the save succeeded; main should exit with another status than 0 if Run returns an error.
+//
+// One call of iterate is one iteration. Where it returns nil, its changes of variables are committed and the sequence
+// rises by one. Where it returns an error, they are undone; the error is logged and counted, and the next attempt is
+// made after a pause that doubles from 0.1 s to 30 s with every failure in a row. Effects outside of the variables
+// are not undone. A panic ends Run after the last committed state was saved. The context of an iteration ends only if
+// a stop cannot wait any longer for it; see Yield for iterations that wait for input.
+func (p *Processor) Run(ctx context.Context, iterate func(context.Context) error) error {
+	if err := p.start(); err != nil {
+		return err
+	}
+	ctx, release := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer release()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	server, err := p.serve(ctx)
+	if err != nil {
+		return err
+	}
+	go func() {
+		<-p.stopping
+		cancel(errStopping)
+	}()
+	unhook := context.AfterFunc(ctx, func() { p.stop(context.Cause(ctx).Error()) })
+	defer unhook()
+	err = p.live(ctx, iterate)
+	p.stop("Run ends") // Ends the goroutine above, where nothing else asked for it.
+	return errors.Join(err, server.close(ctx))
+}
+
+func (p *Processor) start() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ran {
+		return errors.New("Run may be called only once")
+	}
+	p.ran = true
+	return p.vars.seal()
+}
+
+// live is a processor's life between the start and the end of its HTTP server.
+func (p *Processor) live(ctx context.Context, iterate func(context.Context) error) error {
+	defer close(p.settled)
+	if err := p.restore(ctx); err != nil {
+		p.result = saveResult{message: "nothing to save: the state was not restored yet"}
+		if errors.Is(err, errStopping) {
+			p.log.Warn("stopped before the state was restored: nothing is saved")
+			return nil
+		}
+		return err
+	}
+	p.becomeRunning()
+	workErr := p.work(ctx, iterate)
+	p.stop(whyEnded(ctx, workErr))
+	p.result = p.saveLast(ctx)
+	return errors.Join(workErr, p.result.err)
+}
+
+func whyEnded(ctx context.Context, workErr error) string {
+	if ctx.Err() != nil {
+		return context.Cause(ctx).Error()
+	}
+	return fmt.Sprintf("iterations cannot go on: %.200v", workErr)
+}
+
+func (p *Processor) becomeRunning() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.phase < phaseRunning {
+		p.phase, p.reason = phaseRunning, ""
+	}
+}
+
+// stop asks the processor to stop. Only the first call counts.
+func (p *Processor) stop(why string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.phase == phaseStopping {
+		return
+	}
+	p.phase, p.reason = phaseStopping, "stopping: "+why
+	p.stopBy = time.Now().Add(p.shutdownTimeout)
+	close(p.stopping)
+	p.log.Info("stopping", "reason", why)
+}
+
+func (p *Processor) isStopping() bool {
+	now, _ := p.status()
+	return now == phaseStopping
+}
+
+// status is the phase, and why the processor is not ready.
+func (p *Processor) status() (phase, string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.phase, p.reason
+}
+
+func (p *Processor) at() statexfer.Position {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.position
+}
+
+func (p *Processor) moveTo(position statexfer.Position) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.position = position
+	p.metrics.sequence.Set(float64(position.Sequence))
+	p.metrics.epoch.Set(float64(position.Epoch))
+}
+
+// Epoch under which this instance acts: DORY_EPOCH, or without it the epoch of the restored state.
+func (p *Processor) Epoch() int64 { return p.at().Epoch }
+
+// Sequence is the number of iterations that were ever committed to the state.
+func (p *Processor) Sequence() int64 { return p.at().Sequence }
+
+// ProcessorID is the identity of the processor, the same in all its pods.
+func (p *Processor) ProcessorID() string { return p.env.processorID }
+
+// PodName is the name of the pod that this instance is, or of the host.
+func (p *Processor) PodName() string { return p.env.podName }
+
+// Log is the processor's logger.
+func (p *Processor) Log() *slog.Logger { return p.log }
+
+// Registerer takes metrics of your own, served at /metrics beside the SDK's.
+func (p *Processor) Registerer() prometheus.Registerer { return p.metrics.registry }
