@@ -1,0 +1,36 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+const maxPayloadBytes = 10_000_000
+
+type config struct {
+	interval     time.Duration
+	payloadBytes int
+}
+
+// readConfig names everything that is wrong.
+func readConfig(lookup func(string) (string, bool)) (config, error) {
+	c := config{interval: time.Second}
+	var errs []error
+	if text, ok := lookup("COUNTER_INTERVAL"); ok && text != "" {
+		d, err := time.ParseDuration(text)
+		if err != nil || d < 0 {
+			errs = append(errs, fmt.Errorf("COUNTER_INTERVAL is %q, not a duration from 0s up, such as 250ms", text))
+		}
+		c.interval = d
+	}
+	if text, ok := lookup("COUNTER_PAYLOAD_BYTES"); ok && text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 0 || n > maxPayloadBytes {
+			errs = append(errs, fmt.Errorf("COUNTER_PAYLOAD_BYTES is %q, not a whole number from 0 to %d", text, maxPayloadBytes))
+		}
+		c.payloadBytes = n
+	}
+	return c, errors.Join(errs...)
+}

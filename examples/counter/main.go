@@ -1,0 +1,58 @@
+// Counter is a processor whose output proves what happened to its state. Every iteration counts one up and extends a hash
+// chain, and prints both as a line of JSON; "counter verify" reads such lines and says whether an iteration is lost or
+// repeated.
+//
+//	COUNTER_INTERVAL       pause between iterations, default 1s
+//	COUNTER_PAYLOAD_BYTES  further bytes of state, default 0
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/dory-io/dory/sdk"
+)
+
+const usage = `usage: counter                          run the processor
+       counter verify [--allow-unlogged] < lines   prove that no iteration is lost or repeated`
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	switch {
+	case len(args) == 0:
+		return count(ctx, stdout, stderr)
+	case args[0] == "verify":
+		return verifyCommand(args[1:], stdin, stdout, stderr)
+	}
+	say(stderr, fmt.Sprintf("counter: unknown command %q\n%s", args[0], usage))
+	return 2
+}
+
+// say writes for a person, who is not there if it fails.
+func say(stderr io.Writer, words ...any) {
+	fmt.Fprintln(stderr, words...) //nolint:errcheck // See above.
+}
+
+func count(ctx context.Context, stdout, stderr io.Writer) int {
+	config, err := readConfig(os.LookupEnv)
+	if err != nil {
+		say(stderr, "counter:", err)
+		return 2
+	}
+	p, err := sdk.New(sdk.WithInterval(config.interval))
+	if err != nil {
+		say(stderr, "counter:", err)
+		return 2
+	}
+	c := newCounter(p, config, stdout)
+	if err := p.Run(ctx, c.iterate); err != nil {
+		say(stderr, "counter:", err)
+		return 1
+	}
+	return 0
+}
