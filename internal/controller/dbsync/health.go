@@ -1,0 +1,64 @@
+package dbsync
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/dory-io/dory/internal/store"
+)
+
+// The waits between two tries to reach the database. The breaker in front of it answers at once while it is open.
+const (
+	firstRetry = 250 * time.Millisecond
+	lastRetry  = 10 * time.Second
+)
+
+// health tells people, once, that the database cannot be used, and once that it can again.
+type health struct {
+	metrics *metrics
+
+	mu   sync.Mutex
+	down bool
+}
+
+// report takes the outcome of one use of the database.
+func (h *health) report(ctx context.Context, err error) {
+	if err != nil && ctx.Err() != nil {
+		return // We were told to stop; that says nothing about the database.
+	}
+	value := 1.0
+	if err != nil {
+		value = 0
+		h.metrics.failed(err)
+	}
+	h.metrics.componentHealthy.WithLabelValues(component).Set(value)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch logger := log.FromContext(ctx); {
+	case err != nil && !h.down:
+		logger.Error(err, "The database cannot be used: everything stays as it is until it can", "unavailable", errors.Is(err, store.ErrUnavailable))
+	case err == nil && h.down:
+		logger.Info("The database can be used again")
+	}
+	h.down = err != nil
+}
+
+// retry grows the wait between tries. It is for one goroutine.
+type retry struct{ backoff wait.Backoff }
+
+func newRetry() *retry {
+	r := &retry{}
+	r.reset()
+	return r
+}
+
+func (r *retry) reset() {
+	r.backoff = wait.Backoff{Duration: firstRetry, Factor: 2, Jitter: 0.1, Steps: 30, Cap: lastRetry}
+}
+
+func (r *retry) next() time.Duration { return r.backoff.Step() }
