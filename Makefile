@@ -21,7 +21,7 @@ controller_gen := bin/controller-gen
 # Where the generators read: the types, and the code that carries +kubebuilder:rbac markers.
 api_paths := paths=./api/...
 rbac_paths := paths=./internal/...
-test_packages := postgresql gcc libc6-dev python3-minimal
+test_packages := postgresql gcc libc6-dev python3
 
 ##@ Run it
 

@@ -31,7 +31,8 @@ const (
 	ReasonEdgeNodeUnknown = "EdgeNodeUnknown"
 	// ReasonSuspended: spec.suspend is true.
 	ReasonSuspended = "Suspended"
-	// ReasonIDConflict: another Processor of this cluster has the same processorID.
+	// ReasonIDConflict: an older Processor has the same processorID, in this namespace or, where a database is
+	// configured, anywhere in the cluster.
 	ReasonIDConflict = "ProcessorIDConflict"
 
 	// ConditionUpdated is True while the instance is of the current spec. It is absent without an instance.

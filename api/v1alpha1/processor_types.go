@@ -255,6 +255,10 @@ type ProcessorStatus struct {
 	// instance is the pod that is, or is about to be, the one PRIMARY.
 	// +optional
 	Instance *ProcessorInstance `json:"instance,omitempty"`
+	// lastEpoch is the highest epoch that this Processor has held, also when it holds none now.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	LastEpoch int64 `json:"lastEpoch,omitempty"`
 	// backoff is set after instances failed, until one has run well.
 	// +optional
 	Backoff *ProcessorBackoff `json:"backoff,omitempty"`

@@ -44,8 +44,9 @@ type ProcessorEpochSpec struct {
 	IssuedAt metav1.Time `json:"issuedAt,omitempty,omitzero"`
 }
 
-// ProcessorEpoch is the fence of the Processor of the same name. It has no owner on purpose: it outlives the
-// Processor, so that one made again goes on from the epoch where the last one ended.
+// ProcessorEpoch is the fence of one processor id. It is named after the id, not after a Processor, so that all
+// that claim the id meet here. It has no owner on purpose: it outlives the Processor, so that one made again goes
+// on from the epoch where the last one ended.
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:path=processorepochs,shortName=procepoch,categories=dory
 // +kubebuilder:printcolumn:name="Epoch",type=integer,JSONPath=`.spec.epoch`

@@ -69,6 +69,7 @@ func newManager(opts options) (ctrl.Manager, error) {
 		Client:                        client.Options{FieldOwner: "dory-operator"},
 		Metrics:                       metricsserver.Options{BindAddress: opts.metricsAddress},
 		HealthProbeBindAddress:        opts.probeAddress,
+		PprofBindAddress:              opts.pprofAddress,
 		LeaderElection:                opts.leaderElect,
 		LeaderElectionID:              leaseName,
 		LeaderElectionNamespace:       opts.leaderElectNS,
@@ -126,7 +127,7 @@ func (o *operator) addLifecycle(ctx context.Context) error {
 		Issuer: fence.NewIssuer(o.manager.GetClient(), o.ledger(), o.clock), Clock: o.clock,
 		Recorder: o.manager.GetEventRecorder("dory-lifecycle"), Metrics: lifecycleMetrics,
 		NewSuffix: newSuffix, NewToken: newToken,
-		Options: lifecycle.Options{ImagePullSecret: o.options.imagePullSecret, Concurrency: o.options.concurrency},
+		Options: lifecycle.Options{ImagePullSecret: o.options.imagePullSecret, ClusterWideIDs: o.store != nil, Concurrency: o.options.concurrency},
 	})
 	if err := reconciler.SetupWithManager(ctx, o.manager); err != nil {
 		return fmt.Errorf("adding the lifecycle controller: %w", err)

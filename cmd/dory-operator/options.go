@@ -25,6 +25,7 @@ type options struct {
 
 	metricsAddress string
 	probeAddress   string
+	pprofAddress   string
 	leaderElect    bool
 	leaderElectNS  string
 	logLevel       zapcore.Level
@@ -58,6 +59,7 @@ func (o *options) register(flags *flag.FlagSet) {
 	flags.IntVar(&o.concurrency, "concurrency", 8, "How many Processors are reconciled at once.")
 	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "Address of /metrics; 0 turns it off.")
 	flags.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz; 0 turns it off.")
+	flags.StringVar(&o.pprofAddress, "pprof-bind-address", "0", "Address of /debug/pprof, such as 127.0.0.1:6060; 0 turns it off. Whoever reaches it sees the command line and can slow the operator down.")
 	flags.BoolVar(&o.leaderElect, "leader-elect", true, "Let one of several replicas work at a time. Turn it off only on a desk.")
 	flags.StringVar(&o.leaderElectNS, "leader-election-namespace", "", "Namespace of the leader's Lease. Default: the operator's own; must be set outside of a cluster.")
 	flags.TextVar(&o.logLevel, "log-level", zapcore.InfoLevel, "debug, info, warn or error.")

@@ -29,7 +29,7 @@ func TestParseOptions(t *testing.T) {
 		"defaults": {
 			check: func(o options) bool {
 				return o.databaseURL == "" && o.resyncInterval == 30*time.Second && o.maxDeletionShare == 0.2 && o.discoverSDK &&
-					o.imagePullSecret == "ecr-registry-secret" && o.metricsAddress == ":8080" && o.probeAddress == ":8081" && o.logLevel == zapcore.InfoLevel
+					o.imagePullSecret == "ecr-registry-secret" && o.metricsAddress == ":8080" && o.probeAddress == ":8081" && o.pprofAddress == "0" && o.logLevel == zapcore.InfoLevel
 			},
 		},
 		"database from the environment": {

@@ -42,10 +42,8 @@ func NewIssuer(c client.Client, ledger Ledger, clk clock.PassiveClock) *Issuer {
 
 // Request asks for the next epoch of a processor.
 type Request struct {
-	// Namespace and Processor name the Processor, and with it the ProcessorEpoch.
-	Namespace, Processor string
-	// ProcessorID keys the ledger.
-	ProcessorID string
+	// Namespace and ProcessorID say whose epoch: every Processor of a namespace that claims the id shares it.
+	Namespace, ProcessorID string
 	// Holder is the pod that will act under the epoch.
 	Holder string
 	// Reason is for people.
@@ -104,7 +102,7 @@ func (i *Issuer) record(ctx context.Context, req Request, number int64) (*doryv1
 	var epoch *doryv1alpha1.ProcessorEpoch
 	var err error
 	if req.Current == nil {
-		epoch = &doryv1alpha1.ProcessorEpoch{ObjectMeta: metav1.ObjectMeta{Namespace: req.Namespace, Name: req.Processor}, Spec: spec}
+		epoch = &doryv1alpha1.ProcessorEpoch{ObjectMeta: metav1.ObjectMeta{Namespace: req.Namespace, Name: doryv1alpha1.ObjectName(req.ProcessorID)}, Spec: spec}
 		err = i.client.Create(ctx, epoch)
 	} else {
 		epoch = req.Current.DeepCopy()

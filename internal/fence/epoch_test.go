@@ -88,7 +88,7 @@ func issuer(ledger fence.Ledger) *fence.Issuer {
 }
 
 func request(namespace, holder string, current *doryv1alpha1.ProcessorEpoch) fence.Request {
-	return fence.Request{Namespace: namespace, Processor: "cam", ProcessorID: "cam", Holder: holder, Reason: doryv1alpha1.EpochStart, Current: current}
+	return fence.Request{Namespace: namespace, ProcessorID: "cam", Holder: holder, Reason: doryv1alpha1.EpochStart, Current: current}
 }
 
 func issue(t *testing.T, i *fence.Issuer, req fence.Request) *doryv1alpha1.ProcessorEpoch {

@@ -303,6 +303,37 @@ func TestOutdated(t *testing.T) {
 	})
 }
 
+// If this fails, every processor of every user restarts when the operator is updated: the revision of a spec that
+// nobody touched has changed. A new field must leave it alone while it is unset.
+func TestRevisionOfAnUntouchedSpecNeverChanges(t *testing.T) {
+	if got, want := pod.Revision(processor(), ""), "98b368bc531c0c8d"; got != want {
+		t.Errorf("revision = %s, want %s", got, want)
+	}
+}
+
+func TestAdoptedPodKeepsItsProbe(t *testing.T) {
+	built := build(t, processor(func(p *doryv1alpha1.Processor) { p.Spec.Probes.LivenessPath = doryv1alpha1.LivenessPathHealthz }))
+	for name, test := range map[string]struct {
+		said, learned doryv1alpha1.LivenessPath
+		want          bool
+	}{
+		"nothing learned":     {"Auto", "", false},
+		"learned what it has": {"Auto", "/healthz", false},
+		"learned another":     {"Auto", "/health", true},
+		"said what it has":    {"/healthz", "/health", false},
+		"said another":        {"/health", "", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := processor(func(p *doryv1alpha1.Processor) {
+				p.Spec.Probes.LivenessPath, p.Status.LivenessPath = test.said, test.learned
+			})
+			if got := pod.Outdated(built, p, ""); got != test.want {
+				t.Errorf("Outdated = %t, want %t", got, test.want)
+			}
+		})
+	}
+}
+
 func BenchmarkBuild(b *testing.B) {
 	in := pod.Input{Processor: processor(), Name: "dory-cam-x7k2", Epoch: 7}
 	b.ReportAllocs()

@@ -15,7 +15,7 @@ import (
 func Revision(p *doryv1alpha1.Processor, edgeNode string) string {
 	spec := p.Spec.DeepCopy()
 	spec.Suspend = nil
-	spec.Probes.LivenessPath = LivenessPath(p)
+	spec.Probes.LivenessPath = "" // compared by the probe itself, see wrongProbe
 	encoded, err := json.Marshal(struct {
 		Spec     *doryv1alpha1.ProcessorSpec `json:"spec"`
 		EdgeNode string                      `json:"edgeNode,omitempty"`
@@ -33,5 +33,25 @@ func Revision(p *doryv1alpha1.Processor, edgeNode string) string {
 // adopted and counts as current until the adoption has stamped it.
 func Outdated(pod *corev1.Pod, p *doryv1alpha1.Processor, edgeNode string) bool {
 	revision := pod.Annotations[doryv1alpha1.AnnotationRevision]
-	return revision != "" && revision != Revision(p, edgeNode)
+	return revision != "" && (revision != Revision(p, edgeNode) || wrongProbe(pod, p))
+}
+
+// wrongProbe says whether the pod's liveness is probed at another path than the spec says, or than was learned. A
+// path that was never said nor learned is wrong nowhere: an adopted pod keeps the one that it has, and so does one
+// whose overlay says something else.
+func wrongProbe(pod *corev1.Pod, p *doryv1alpha1.Processor) bool {
+	said := p.Spec.Probes.LivenessPath
+	if said == doryv1alpha1.LivenessPathAuto || said == "" {
+		said = p.Status.LivenessPath
+	}
+	for _, container := range pod.Spec.Containers {
+		probe := container.LivenessProbe
+		if container.Name != ContainerName || said == "" || probe == nil || probe.HTTPGet == nil {
+			continue
+		}
+		path := doryv1alpha1.LivenessPath(probe.HTTPGet.Path)
+		known := path == doryv1alpha1.LivenessPathHealth || path == doryv1alpha1.LivenessPathHealthz
+		return known && path != said
+	}
+	return false
 }

@@ -23,7 +23,12 @@ import (
 func (r *Reconciler) act(ctx context.Context, o *observation, p *plan) error {
 	var errs []error
 	for _, removal := range p.remove {
-		errs = append(errs, r.remove(ctx, o, removal))
+		err := r.remove(ctx, o, removal)
+		if refused, ok := errors.AsType[*refusedError](err); ok {
+			p.hindrance = &hindrance{doryv1alpha1.ReasonPodRejected, refused.Error()}
+			continue // Nothing to try again before the spec changes.
+		}
+		errs = append(errs, err)
 	}
 	for _, ended := range p.lift {
 		errs = append(errs, r.lift(ctx, ended))
@@ -35,13 +40,26 @@ func (r *Reconciler) act(ctx context.Context, o *observation, p *plan) error {
 		errs = append(errs, r.adopt(ctx, o, p.adopt))
 	}
 	if p.start != nil {
-		errs = append(errs, r.start(ctx, o, p))
+		errs = append(errs, r.startOrRelease(ctx, o, p))
 	}
 	return errors.Join(errs...)
 }
 
+// startOrRelease lets a pod go that was deleted and ended, where it cannot have a successor now: somebody waits for
+// it, be it a drain or, where the namespace is being deleted and takes no new pod, Kubernetes itself.
+func (r *Reconciler) startOrRelease(ctx context.Context, o *observation, p *plan) error {
+	err := r.start(ctx, o, p)
+	if _, holder := o.holder(); p.hindrance == nil || !awaited(holder) {
+		return err
+	}
+	return errors.Join(err, r.release(ctx, o))
+}
+
 // remove asks the kubelet to end the pod with its full grace period.
 func (r *Reconciler) remove(ctx context.Context, o *observation, removal removal) error {
+	if err := r.confirm(ctx, o, removal); err != nil {
+		return err
+	}
 	uid := removal.pod.UID
 	err := r.client.Delete(ctx, removal.pod, client.Preconditions{UID: &uid})
 	if client.IgnoreNotFound(err) != nil {
@@ -50,6 +68,44 @@ func (r *Reconciler) remove(ctx context.Context, o *observation, removal removal
 	r.events.removing(o.processor, removal)
 	return nil
 }
+
+// confirm asks the API server itself before a pod is removed on the word of a cache: a pod that holds no epoch
+// may be the newest one, while the epoch that names it is still on its way to us; and a spec that the CRD takes
+// may be refused as a pod, which must not cost the instance that runs.
+func (r *Reconciler) confirm(ctx context.Context, o *observation, removal removal) error {
+	switch removal.reason {
+	case removeSurplus:
+		return r.confirmSurplus(ctx, o, removal.pod)
+	case removeOutdated:
+		return r.rehearse(ctx, o)
+	case removeDeleted, removeSuspended, removeTwin, removeOrphaned:
+	}
+	return nil
+}
+
+func (r *Reconciler) confirmSurplus(ctx context.Context, o *observation, surplus *corev1.Pod) error {
+	epoch, err := get[doryv1alpha1.ProcessorEpoch](ctx, r.apiReader, o.epochKey())
+	if err != nil || epoch == nil || epoch.Spec.Holder != surplus.Name {
+		return err
+	}
+	return fmt.Errorf("pod %s holds epoch %d, which the cache does not have yet: %w", surplus.Name, epoch.Spec.Epoch, fence.ErrConflict)
+}
+
+// rehearse lets the API server judge the next pod. Only its word that the pod is invalid counts: a full quota, for
+// one, is made room in by the pod that goes.
+func (r *Reconciler) rehearse(ctx context.Context, o *observation) error {
+	next, err := pod.Build(pod.Input{Processor: o.processor, Name: pod.Name(o.processor.Name, r.newSuffix()), Epoch: o.epoch.Spec.Epoch, EdgeNode: o.edgeNode})
+	if err != nil {
+		return err
+	}
+	if err := r.client.Create(ctx, next, client.DryRunAll); apierrors.IsInvalid(err) {
+		return &refusedError{err}
+	}
+	return nil
+}
+
+// refusedError is the API server's word against the pod of the new spec.
+type refusedError struct{ error }
 
 // lift lets go of a pod that ended: its object may disappear now.
 func (r *Reconciler) lift(ctx context.Context, ended *corev1.Pod) error {
@@ -74,7 +130,12 @@ func (r *Reconciler) lift(ctx context.Context, ended *corev1.Pod) error {
 // release frees the epoch before its pod's object may go, so that no later pass takes the holder for one that
 // was never created.
 func (r *Reconciler) release(ctx context.Context, o *observation) error {
-	_, holder := o.holder()
+	name, holder := o.holder()
+	if holder == nil {
+		if err := r.confirmGone(ctx, o, name); err != nil {
+			return err
+		}
+	}
 	if err := r.issuer.Release(ctx, o.epoch); err != nil {
 		return err
 	}
@@ -105,6 +166,7 @@ func (r *Reconciler) adopt(ctx context.Context, o *observation, found *corev1.Po
 func markAdopted(adopted *corev1.Pod, o *observation) {
 	metav1.SetMetaDataLabel(&adopted.ObjectMeta, doryv1alpha1.LabelManagedBy, doryv1alpha1.ManagedBy)
 	metav1.SetMetaDataLabel(&adopted.ObjectMeta, doryv1alpha1.LabelProcessor, o.processor.Name)
+	metav1.SetMetaDataAnnotation(&adopted.ObjectMeta, doryv1alpha1.AnnotationProcessorID, o.id)
 	metav1.SetMetaDataLabel(&adopted.ObjectMeta, doryv1alpha1.LabelEpoch, strconv.FormatInt(o.epoch.Spec.Epoch, 10))
 	if adopted.Annotations[doryv1alpha1.AnnotationRevision] == "" {
 		metav1.SetMetaDataAnnotation(&adopted.ObjectMeta, doryv1alpha1.AnnotationRevision, pod.Revision(o.processor, o.edgeNode))
@@ -145,7 +207,7 @@ func (r *Reconciler) nextHolder(ctx context.Context, o *observation, p *plan) (s
 	}
 	name := pod.Name(o.processor.Name, r.newSuffix())
 	epoch, err := r.issue(ctx, o, name, p.start.reason)
-	if errors.Is(err, fence.ErrUnavailable) {
+	if err != nil && !errors.Is(err, fence.ErrConflict) {
 		p.hindrance = &hindrance{doryv1alpha1.ReasonEpochUnavailable, err.Error()}
 	}
 	if err != nil {
@@ -163,12 +225,25 @@ func (r *Reconciler) confirmGone(ctx context.Context, o *observation, name strin
 	if err != nil || found == nil {
 		return err
 	}
+	if found.Labels[doryv1alpha1.LabelManagedBy] != doryv1alpha1.ManagedBy {
+		return r.relabel(ctx, found)
+	}
 	return fmt.Errorf("pod %s still exists although the cache does not have it: %w", name, fence.ErrConflict)
+}
+
+// relabel brings a pod back into the cache, which holds only pods with our label: somebody took it off.
+func (r *Reconciler) relabel(ctx context.Context, found *corev1.Pod) error {
+	labelled := found.DeepCopy()
+	metav1.SetMetaDataLabel(&labelled.ObjectMeta, doryv1alpha1.LabelManagedBy, doryv1alpha1.ManagedBy)
+	if err := r.client.Patch(ctx, labelled, client.MergeFrom(found)); err != nil {
+		return fmt.Errorf("labelling pod %s/%s as ours again: %w", found.Namespace, found.Name, err)
+	}
+	return fmt.Errorf("pod %s had lost its label %s: %w", found.Name, doryv1alpha1.LabelManagedBy, fence.ErrConflict)
 }
 
 func (r *Reconciler) issue(ctx context.Context, o *observation, holder string, reason doryv1alpha1.EpochReason) (*doryv1alpha1.ProcessorEpoch, error) {
 	return r.issuer.Issue(ctx, fence.Request{
-		Namespace: o.key.Namespace, Processor: o.key.Name, ProcessorID: o.processor.ID(),
+		Namespace: o.key.Namespace, ProcessorID: o.id,
 		Holder: holder, Reason: reason, Current: o.epoch, Floor: o.floor(),
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -27,6 +28,9 @@ const conflictDelay = 200 * time.Millisecond
 type Options struct {
 	// ImagePullSecret is added to pods in namespaces that have a Secret of this name. Empty: none.
 	ImagePullSecret string
+	// ClusterWideIDs says that a processor id names one instance in the whole cluster and not in a namespace. It
+	// is set where a database is, which holds every id once.
+	ClusterWideIDs bool
 	// Concurrency is how many Processors are reconciled at once; 8 if zero.
 	Concurrency int
 }
@@ -75,7 +79,7 @@ func New(c Config) *Reconciler {
 // +kubebuilder:rbac:groups=dory.io,resources=processors/finalizers,verbs=update
 // +kubebuilder:rbac:groups=dory.io,resources=edgenodes,verbs=get;list;watch
 // +kubebuilder:rbac:groups=dory.io,resources=processorepochs,verbs=get;list;watch;create;update
-// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;create;update;patch;delete
+// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=create
 // +kubebuilder:rbac:groups="",resources=secrets,resourceNames=ecr-registry-secret,verbs=get
@@ -148,11 +152,23 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 		Named("lifecycle").
 		For(&doryv1alpha1.Processor{}, relevantProcessorChanges()).
 		Watches(&corev1.Pod{}, r.fromPod()).
-		Watches(&doryv1alpha1.ProcessorEpoch{}, sameName()).
+		Watches(&doryv1alpha1.Processor{}, r.fromTwin(), comingAndGoing()).
+		Watches(&doryv1alpha1.ProcessorEpoch{}, r.fromEpoch()).
 		Watches(&corev1.Node{}, r.fromNode(), nodeReadinessChanges()).
 		Watches(&doryv1alpha1.EdgeNode{}, r.fromEdgeNode()).
-		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency(r.options.Concurrency)}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency(r.options.Concurrency), RateLimiter: retries()}).
 		Complete(r)
+}
+
+const (
+	firstRetry = 50 * time.Millisecond
+	// lastRetry bounds for how long a Processor waits after its obstacle is gone, such as a database that was away
+	// or a quota that was full. controller-runtime's own bound is 1000 s.
+	lastRetry = 30 * time.Second
+)
+
+func retries() workqueue.TypedRateLimiter[ctrl.Request] {
+	return workqueue.NewTypedItemExponentialFailureRateLimiter[ctrl.Request](firstRetry, lastRetry)
 }
 
 func concurrency(n int) int {

@@ -115,6 +115,19 @@ var _ = Describe("A Processor", func() {
 		Entry("by force", client.GracePeriodSeconds(0)),
 	)
 
+	It("lets its pod go with the namespace", func() {
+		startOperator(operatorOptions{})
+		p := apply(namespace, "cam")
+		pod := runs(p)
+		Expect(k8s.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})).To(Succeed())
+		By("Kubernetes removes the pods of a namespace before anything else")
+		Expect(k8s.Delete(ctx, pod)).To(Succeed())
+		kubeletEnds(pod, corev1.PodSucceeded)
+		Eventually(pods(p)).Should(BeEmpty())
+		Expect(epochOf(p)()).To(And(HaveField("Epoch", int64(1)), HaveField("Holder", "")))
+		Expect(reason(p)()).To(Equal(doryv1alpha1.ReasonPodRejected))
+	})
+
 	It("on a silent node is not started elsewhere, and says why", func() {
 		startOperator(operatorOptions{})
 		p := apply(namespace, "cam")
@@ -215,6 +228,29 @@ var _ = Describe("A Processor", func() {
 		thePod(p, "3")
 	})
 
+	It("under another name waits until the last instance of its id is gone, and goes on above its epoch", func() {
+		startOperator(operatorOptions{})
+		named := func(p *doryv1alpha1.Processor) { p.Spec.ProcessorID = "Cam_1" }
+		before := apply(namespace, "before", named)
+		first := runs(before)
+		Expect(k8s.Delete(ctx, before)).To(Succeed())
+		after := apply(namespace, "after", named)
+		Eventually(reason(after)).Should(Equal(doryv1alpha1.ReasonWaitingForOldInstance))
+		Consistently(pods(after)).Should(HaveLen(1))
+		kubeletEnds(first, corev1.PodSucceeded)
+		Expect(metav1.IsControlledBy(thePod(after, "2"), after)).To(BeTrue())
+	})
+
+	It("made again with another id under its old name starts", func() {
+		startOperator(operatorOptions{})
+		before := apply(namespace, "cam", func(p *doryv1alpha1.Processor) { p.Spec.ProcessorID = "one" })
+		thePod(before, "1")
+		Expect(k8s.Delete(ctx, before)).To(Succeed())
+		Eventually(pods(before)).Should(BeEmpty())
+		after := apply(namespace, "cam", func(p *doryv1alpha1.Processor) { p.Spec.ProcessorID = "two" })
+		Expect(thePod(after, "1").Annotations).To(HaveKeyWithValue(doryv1alpha1.AnnotationProcessorID, "two"))
+	})
+
 	It("ends a second pod that claims its id", func() {
 		startOperator(operatorOptions{})
 		p := apply(namespace, "cam")
@@ -288,7 +324,64 @@ var _ = Describe("A Processor", func() {
 		thePod(first, "1")
 		second := apply(namespace, "cam-too", func(p *doryv1alpha1.Processor) { p.Spec.ProcessorID = "cam" })
 		Eventually(reason(second)).Should(Equal(doryv1alpha1.ReasonIDConflict))
-		Consistently(pods(first)).Should(HaveLen(1))
+		Consistently(func() *metav1.Time { return thePod(first, "1").DeletionTimestamp }).Should(BeNil())
+		By("the older one goes")
+		Expect(k8s.Delete(ctx, first)).To(Succeed())
+		Expect(metav1.IsControlledBy(thePod(second, "2"), second)).To(BeTrue())
+	})
+
+	It("with the id of one in another namespace does not run where a database holds every id once", func() {
+		startOperator(operatorOptions{ledger: &ledger{}})
+		first := apply(namespace, "cam")
+		thePod(first, "1")
+		second := apply(newNamespace(), "cam")
+		Eventually(reason(second)).Should(Equal(doryv1alpha1.ReasonIDConflict))
+		Consistently(pods(second)).Should(BeEmpty())
+	})
+
+	It("keeps running when the API server refuses the pod of its new spec", func() {
+		startOperator(operatorOptions{})
+		p := apply(namespace, "cam")
+		runs(p)
+		modify(p, func(p *doryv1alpha1.Processor) { p.Spec.Env = []corev1.EnvVar{{Name: "BAD=NAME", Value: "1"}} })
+		Eventually(func() *metav1.Condition {
+			return meta.FindStatusCondition(statusOf(p)().Conditions, doryv1alpha1.ConditionUpdated)
+		}).Should(And(HaveField("Reason", doryv1alpha1.ReasonPodRejected), HaveField("Message", ContainSubstring("BAD=NAME"))))
+		Consistently(func() *metav1.Time { return thePod(p, "1").DeletionTimestamp }).Should(BeNil())
+		Expect(phase(p)()).To(Equal(doryv1alpha1.ProcessorRunning))
+	})
+
+	It("keeps its epoch rising when suspended and its ProcessorEpoch is deleted", func() {
+		startOperator(operatorOptions{})
+		p := apply(namespace, "cam")
+		first := runs(p)
+		modify(p, func(p *doryv1alpha1.Processor) { p.Spec.Suspend = new(true) })
+		Eventually(phase(p)).Should(Equal(doryv1alpha1.ProcessorStopping))
+		kubeletEnds(first, corev1.PodSucceeded)
+		Eventually(func() string { return epochOf(p)().Holder }).Should(BeEmpty())
+		Expect(k8s.Delete(ctx, &doryv1alpha1.ProcessorEpoch{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "cam"}})).To(Succeed())
+		modify(p, func(p *doryv1alpha1.Processor) { p.Spec.Suspend = new(false) })
+		thePod(p, "2")
+	})
+
+	It("is not ended on the word of a cache that does not have its epoch yet", func() {
+		o := startOperator(operatorOptions{})
+		p := apply(namespace, "cam")
+		runs(p)
+		o.lateEpochs.Store(true)
+		modify(p, func(p *doryv1alpha1.Processor) { p.Spec.Suspend = new(false) })
+		Consistently(func() *metav1.Time { return thePod(p, "1").DeletionTimestamp }).Should(BeNil())
+	})
+
+	It("does not lose its epoch on the word of a cache that does not have its pod yet", func() {
+		o := startOperator(operatorOptions{})
+		p := apply(namespace, "cam")
+		first := runs(p)
+		o.latePods.Store(true)
+		modify(p, func(p *doryv1alpha1.Processor) { p.Spec.Suspend = new(true) })
+		Consistently(func() string { return epochOf(p)().Holder }).Should(Equal(first.Name))
+		o.latePods.Store(false)
+		Eventually(phase(p)).Should(Equal(doryv1alpha1.ProcessorStopping))
 	})
 
 	It("is left alone at rest", func() {
@@ -315,16 +408,22 @@ var _ = Describe("A Processor", func() {
 		for i := range 10 {
 			all = append(all, apply(namespace, fmt.Sprintf("cam-%d", i)))
 		}
-		for range 3 { // Kill every pod three times over.
-			Eventually(pods(all[0])).Should(HaveLen(10))
-			for _, pod := range pods(all[0])() {
-				Expect(client.IgnoreNotFound(k8s.Delete(ctx, &pod))).To(Succeed())
-			}
+		for range 3 { // Kill every pod three times over, while it runs.
 			Eventually(func(g Gomega) {
+				g.Expect(pods(all[0])()).To(HaveLen(10))
 				for _, pod := range pods(all[0])() {
 					g.Expect(pod.DeletionTimestamp).To(BeNil())
 				}
 			}).Should(Succeed())
+			for _, pod := range pods(all[0])() {
+				bind(&pod, "n1")
+				kubeletSays(&pod, running("127.8.8.1"))
+				Expect(k8s.Delete(ctx, &pod)).To(Succeed())
+			}
+			Consistently(pods(all[0])).Should(HaveLen(10))
+			for _, pod := range pods(all[0])() {
+				kubeletEnds(&pod, corev1.PodSucceeded)
+			}
 		}
 		Expect(stop()).To(BeEmpty())
 	})
@@ -491,7 +590,7 @@ func secondInstance(alive map[string]map[types.UID]bool, event watch.Event) []st
 	if !ok {
 		return nil
 	}
-	processor := pod.Labels[doryv1alpha1.LabelProcessor]
+	processor := pod.Annotations[doryv1alpha1.AnnotationProcessorID]
 	if alive[processor] == nil {
 		alive[processor] = map[types.UID]bool{}
 	}

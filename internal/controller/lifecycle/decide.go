@@ -79,6 +79,8 @@ func decide(o *observation) plan {
 		keep(o, &p, holder)
 	case blocking != nil:
 		p.hindrance = waitingFor(o, blocking)
+	case len(o.others) > 0:
+		p.hindrance = waitingForOther(o, o.others[0])
 	case candidate != nil:
 		p.adopt = candidate
 	default:
@@ -155,7 +157,7 @@ func stop(o *observation, p *plan, holder *corev1.Pod) {
 	p.backoff = nil
 	if o.twin != "" {
 		p.hindrance = &hindrance{doryv1alpha1.ReasonIDConflict, fmt.Sprintf(
-			"Processor %q of this namespace has the same processorID %q and is older; one id is one instance: delete one of the two, or give this one an id of its own by creating it anew",
+			"Processor %s has the same processorID %q and is older; one id is one instance: delete one of the two, or give this one an id of its own by creating it anew",
 			o.twin, o.processor.ID())}
 	}
 	switch {
@@ -163,8 +165,12 @@ func stop(o *observation, p *plan, holder *corev1.Pod) {
 		if holder.DeletionTimestamp == nil {
 			p.remove = append(p.remove, removal{holder, stopReason(o)})
 		}
+	case holder != nil:
+		p.release = true
 	default:
-		p.release = o.epoch != nil && o.epoch.Spec.Holder != ""
+		// An epoch that names a pod which nobody sees is ours to free, unless another Processor of the id may
+		// hold it.
+		p.release = o.epoch != nil && o.epoch.Spec.Holder != "" && o.twin == "" && len(o.others) == 0
 	}
 }
 
@@ -216,10 +222,14 @@ func next(o *observation, p *plan, name string, holder *corev1.Pod) {
 		return
 	}
 	if p.hindrance = obstacle(o); p.hindrance != nil {
+		p.release = awaited(holder)
 		return
 	}
 	p.start = startOf(o, name, holder)
 }
+
+// awaited says whether the pod was deleted, so that somebody waits for its object to go.
+func awaited(pod *corev1.Pod) bool { return pod != nil && pod.DeletionTimestamp != nil }
 
 // startOf goes on with an epoch whose pod was never created. The status remembers that a pod was there; without
 // its word the name would be used a second time.
@@ -257,8 +267,15 @@ func obstacle(o *observation) *hindrance {
 func waitingFor(o *observation, pod *corev1.Pod) *hindrance {
 	message := fmt.Sprintf("pod %s is ending on node %s; a new instance starts once its kubelet confirms the end", pod.Name, pod.Spec.NodeName)
 	if o.nodes[pod.Spec.NodeName] != nodeReady {
-		message = fmt.Sprintf("node %s is not ready, so nobody can confirm that pod %s ended; a new instance starts once the node is back, "+
-			"or is deleted, or has the taint node.kubernetes.io/out-of-service", pod.Spec.NodeName, pod.Name)
+		message = fmt.Sprintf("node %s is not ready, so nobody can confirm that pod %s ended; a new instance starts once the node is back or, "+
+			"if the machine is certainly off, once the node is deleted or has the taint node.kubernetes.io/out-of-service", pod.Spec.NodeName, pod.Name)
 	}
 	return &hindrance{doryv1alpha1.ReasonWaitingForOldInstance, message}
+}
+
+// waitingForOther explains why a pod of another Processor is in the way.
+func waitingForOther(o *observation, other *corev1.Pod) *hindrance {
+	return &hindrance{doryv1alpha1.ReasonWaitingForOldInstance, fmt.Sprintf(
+		"pod %s/%s of Processor %q has the same processorID %q; a new instance starts once it is gone",
+		other.Namespace, other.Name, processorOf(other), o.id)}
 }

@@ -2,12 +2,14 @@ package lifecycle
 
 import (
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	ctrl "sigs.k8s.io/controller-runtime"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 )
@@ -34,6 +36,13 @@ func TestDecide(t *testing.T) {
 		"holder deleted before it was bound":     {given(epoch(7, "a"), instancePod("a", 7, terminating, unscheduled)), "issue (Replace); "},
 		"unknown edge node":                      {given(withProcessor(edge), noEdgeNode), "EdgeNodeUnknown; "},
 		"bad pod template spends no epoch":       {given(withProcessor(badTemplate)), "InvalidPodTemplate; "},
+
+		"deleted, but the new spec makes no pod": {
+			given(epoch(7, "a"), instancePod("a", 7, terminating, failed), withProcessor(badTemplate)), "release; InvalidPodTemplate; ",
+		},
+		"failed, and the new spec makes no pod": {
+			given(epoch(7, "a"), instancePod("a", 7, failed), withProcessor(badTemplate)), "InvalidPodTemplate; ",
+		},
 
 		// Keeping.
 		"running":                          {given(epoch(7, "a"), instancePod("a", 7)), ""},
@@ -63,6 +72,13 @@ func TestDecide(t *testing.T) {
 		"older Processor with the same id, both": {
 			given(func(o *observation) { o.twin = "first" }, epoch(7, "a"), instancePod("a", 7)), "remove a (ProcessorIDConflict); ProcessorIDConflict; ",
 		},
+
+		"another Processor's pod of the id":          {given(otherPod("x")), "WaitingForOldInstance; "},
+		"another Processor's pod, ended, is its own": {given(otherPod("x", failed)), "WaitingForOldInstance; "},
+		"another Processor's pod holds the epoch":    {given(epoch(7, "x"), otherPod("x")), "WaitingForOldInstance; "},
+		"younger twin leaves the holder alone":       {given(func(o *observation) { o.twin = "first" }, epoch(7, "x"), otherPod("x")), "ProcessorIDConflict; "},
+		"suspended while another holds the epoch":    {given(withProcessor(suspended), epoch(7, "x"), otherPod("x")), ""},
+		"running beside another Processor's pod":     {given(epoch(7, "a"), instancePod("a", 7), otherPod("x")), ""},
 
 		// Adopting.
 		"legacy pod":                     {given(legacyPod("old")), "adopt old; "},
@@ -114,7 +130,7 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// Whatever is observed, no instance is started or adopted while another pod of the processor lives.
+// Whatever is observed, no instance is started while another pod of the id lives, and none adopted beside one.
 func TestDecideNeverMakesASecondInstance(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	anywhere := []func(*corev1.Pod){isReady, notReady(time.Minute), terminating, failed, unscheduled, ranFor(time.Minute)}
@@ -128,6 +144,9 @@ func TestDecideNeverMakesASecondInstance(t *testing.T) {
 				continue
 			}
 			instancePod(name, 7, ofOurs[random.IntN(len(ofOurs))], ofOurs[random.IntN(len(ofOurs))])(o)
+		}
+		if random.IntN(6) == 0 {
+			otherPod("x", anywhere[random.IntN(len(anywhere))])(o)
 		}
 		if random.IntN(3) > 0 {
 			epoch(7, []string{"", "a", "b", "z"}[random.IntN(4)])(o)
@@ -144,11 +163,18 @@ func TestDecideNeverMakesASecondInstance(t *testing.T) {
 func checkOneInstance(t *testing.T, o *observation, started *int) {
 	t.Helper()
 	p := decide(o)
+	if p.adopt != nil {
+		for _, pod := range slices.Concat(o.pods, o.others) {
+			if _, holder := o.holder(); pod != p.adopt && alive(pod) && holder != p.adopt {
+				t.Fatalf("%s while pod %s lives (%+v)", p, pod.Name, pod.ObjectMeta)
+			}
+		}
+	}
 	if p.start == nil {
 		return
 	}
 	*started++
-	for _, pod := range o.pods {
+	for _, pod := range slices.Concat(o.pods, o.others) {
 		if alive(pod) {
 			t.Fatalf("%s while pod %s lives (%+v)", p, pod.Name, pod.ObjectMeta)
 		}
@@ -223,7 +249,7 @@ func TestReport(t *testing.T) {
 			given(withProcessor(failedBefore(2, time.Second, "a")), epoch(7, "a"), instancePod("a", 7, failed, func(p *corev1.Pod) { p.Status.Reason = "Evicted" })),
 			"BackingOff", "False", "BackingOff", "2 instances failed in a row, the last one a: Evicted",
 		},
-		"id conflict": {given(func(o *observation) { o.twin = "first" }), "Pending", "False", "ProcessorIDConflict", `"first"`},
+		"id conflict": {given(func(o *observation) { o.twin = "first" }), "Pending", "False", "ProcessorIDConflict", "Processor first has the same"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := decide(test.given)
@@ -271,5 +297,14 @@ func BenchmarkDecideAtRest(b *testing.B) {
 	for b.Loop() {
 		p := decide(o)
 		report(o, &p)
+	}
+}
+
+func TestRetriesAreNeverFarApart(t *testing.T) {
+	limiter, request := retries(), ctrl.Request{}
+	for range 50 {
+		if wait := limiter.When(request); wait > lastRetry {
+			t.Fatalf("after %d failures the next try is %s away", limiter.NumRequeues(request), wait)
+		}
 	}
 }

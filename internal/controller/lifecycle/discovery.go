@@ -42,9 +42,15 @@ type Discovery struct {
 	http   *http.Client
 }
 
-// NewDiscovery makes a Discovery. A nil transport is the default one.
+// NewDiscovery makes a Discovery. A nil transport is one that asks pods directly, past any proxy.
 func NewDiscovery(c client.Client, transport http.RoundTripper) *Discovery {
-	return &Discovery{client: c, http: &http.Client{Transport: transport, Timeout: discoveryTimeout}}
+	if transport == nil {
+		transport = &http.Transport{DisableKeepAlives: true}
+	}
+	return &Discovery{client: c, http: &http.Client{
+		Transport: transport, Timeout: discoveryTimeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
 }
 
 // Reconcile asks the instance of one Processor, if it has not answered yet.

@@ -24,17 +24,21 @@ type observation struct {
 	key types.NamespacedName
 	// processor is nil once it is gone.
 	processor *doryv1alpha1.Processor
-	// epoch is nil before the first one was issued.
+	// id is the processor's identity, read off its pods once it is gone; empty if they are gone, too.
+	id string
+	// epoch is that of the id, or nil before the first one was issued.
 	epoch *doryv1alpha1.ProcessorEpoch
-	// pods are all that carry the processor's identity, ordered by name.
+	// pods are all that are this Processor's, or may become so, ordered by name.
 	pods []*corev1.Pod
+	// others are pods of other Processors with the same id: not ours to touch, and in the way while they exist.
+	others []*corev1.Pod
 	// nodes holds the state of every node that one of the pods is bound to.
 	nodes map[string]nodeState
 	// edgeNode is the Kubernetes node of spec.placement.edgeNode; edgeNodeUnknown says that there is no such
 	// EdgeNode.
 	edgeNode        string
 	edgeNodeUnknown bool
-	// twin is an older Processor of the namespace with the same id, which goes first.
+	// twin is an older Processor with the same id, which goes first.
 	twin string
 	now  time.Time
 }
@@ -53,19 +57,25 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 	if o.processor, err = get[doryv1alpha1.Processor](ctx, r.client, key); err != nil {
 		return nil, err
 	}
-	if o.epoch, err = get[doryv1alpha1.ProcessorEpoch](ctx, r.client, key); err != nil {
-		return nil, err
+	for _, part := range []func(context.Context, *observation) error{r.observePods, r.observeEpoch, r.observeEdgeNode, r.observeTwin} {
+		if err := part(ctx, o); err != nil {
+			return nil, err
+		}
 	}
-	if err = r.observePods(ctx, o); err != nil {
-		return nil, err
+	return o, nil
+}
+
+func (r *Reconciler) observeEpoch(ctx context.Context, o *observation) error {
+	if o.id == "" {
+		return nil
 	}
-	if o.processor == nil {
-		return o, nil
-	}
-	if err = r.observeEdgeNode(ctx, o); err != nil {
-		return nil, err
-	}
-	return o, r.observeTwin(ctx, o)
+	var err error
+	o.epoch, err = get[doryv1alpha1.ProcessorEpoch](ctx, r.client, o.epochKey())
+	return err
+}
+
+func (o *observation) epochKey() types.NamespacedName {
+	return types.NamespacedName{Namespace: o.key.Namespace, Name: doryv1alpha1.ObjectName(o.id)}
 }
 
 // object is a pointer to T that is a Kubernetes object.
@@ -88,49 +98,67 @@ func get[T any, P object[T]](ctx context.Context, reader client.Reader, key type
 
 func (r *Reconciler) observePods(ctx context.Context, o *observation) error {
 	found := map[types.UID]*corev1.Pod{}
-	if err := r.collectPods(ctx, o, indexPodProcessor, o.key.Name, found); err != nil {
+	if err := r.collectPods(ctx, found, client.InNamespace(o.key.Namespace), client.MatchingFields{indexPodProcessor: o.key.Name}); err != nil {
 		return err
 	}
 	if o.processor != nil {
-		if err := r.collectPods(ctx, o, indexPodProcessorID, o.processor.ID(), found); err != nil {
+		if err := r.collectPods(ctx, found, r.scope(o.key.Namespace), client.MatchingFields{indexPodID: o.processor.ID()}); err != nil {
 			return err
 		}
 	}
-	o.nodes = map[string]nodeState{}
 	for _, pod := range found {
-		o.pods = append(o.pods, pod)
-		if err := r.observeNode(ctx, o, pod.Spec.NodeName); err != nil {
-			return err
-		}
+		o.sort(pod)
 	}
+	o.id = o.identity()
 	slices.SortFunc(o.pods, func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
-	return nil
+	return r.observeNodes(ctx, o)
 }
 
-func (r *Reconciler) collectPods(ctx context.Context, o *observation, index, value string, into map[types.UID]*corev1.Pod) error {
+func (r *Reconciler) collectPods(ctx context.Context, into map[types.UID]*corev1.Pod, options ...client.ListOption) error {
 	var pods corev1.PodList
-	if err := r.client.List(ctx, &pods, client.InNamespace(o.key.Namespace), client.MatchingFields{index: value}); err != nil {
-		return fmt.Errorf("listing the pods of Processor %s: %w", o.key, err)
+	if err := r.client.List(ctx, &pods, options...); err != nil {
+		return fmt.Errorf("listing the pods of a Processor: %w", err)
 	}
 	for i := range pods.Items {
-		if o.concerns(&pods.Items[i]) {
-			into[pods.Items[i].UID] = &pods.Items[i]
-		}
+		into[pods.Items[i].UID] = &pods.Items[i]
 	}
 	return nil
 }
 
-// concerns leaves out pods that another controller answers for, be it another Processor of the same id, and,
-// once the Processor is gone, pods that were never taken over by it.
-func (o *observation) concerns(pod *corev1.Pod) bool {
-	if name := processorOf(pod); name != "" && name != o.key.Name {
-		return false
+// scope is within what an id names one instance: the cluster, where a database holds every id once, else the
+// namespace.
+func (r *Reconciler) scope(namespace string) client.ListOption {
+	if r.options.ClusterWideIDs {
+		return client.InNamespace(metav1.NamespaceAll)
 	}
-	if o.processor == nil {
-		return fenced(pod)
-	}
+	return client.InNamespace(namespace)
+}
+
+// sort tells our pods from those of other Processors, and leaves out the ones that another controller answers
+// for and, once the Processor is gone, those that were never taken over by it.
+func (o *observation) sort(pod *corev1.Pod) {
+	name := processorOf(pod)
 	owner := metav1.GetControllerOf(pod)
-	return owner == nil || ownedByProcessor(owner) || isSentinel(owner)
+	switch {
+	case owner != nil && !ownedByProcessor(owner) && !isSentinel(owner):
+	case name != "" && (name != o.key.Name || pod.Namespace != o.key.Namespace):
+		o.others = append(o.others, pod)
+	case pod.Namespace != o.key.Namespace, o.processor == nil && !fenced(pod):
+	default:
+		o.pods = append(o.pods, pod)
+	}
+}
+
+func (o *observation) identity() string {
+	if o.processor != nil {
+		return o.processor.ID()
+	}
+	for _, pod := range o.pods {
+		if id := idOf(pod); id != "" {
+			return id
+		}
+	}
+	return ""
 }
 
 func ownedByProcessor(owner *metav1.OwnerReference) bool {
@@ -142,15 +170,19 @@ func isSentinel(owner *metav1.OwnerReference) bool {
 	return owner.Kind == "ConfigMap" && owner.Name == "dory-controller-ref"
 }
 
-func (r *Reconciler) observeNode(ctx context.Context, o *observation, name string) error {
-	if _, known := o.nodes[name]; known || name == "" {
-		return nil
+func (r *Reconciler) observeNodes(ctx context.Context, o *observation) error {
+	o.nodes = map[string]nodeState{}
+	for _, pod := range slices.Concat(o.pods, o.others) {
+		name := pod.Spec.NodeName
+		if _, known := o.nodes[name]; known || name == "" {
+			continue
+		}
+		node, err := get[corev1.Node](ctx, r.client, types.NamespacedName{Name: name})
+		if err != nil {
+			return err
+		}
+		o.nodes[name] = stateOf(node)
 	}
-	node, err := get[corev1.Node](ctx, r.client, types.NamespacedName{Name: name})
-	if err != nil {
-		return err
-	}
-	o.nodes[name] = stateOf(node)
 	return nil
 }
 
@@ -167,7 +199,7 @@ func stateOf(node *corev1.Node) nodeState {
 }
 
 func (r *Reconciler) observeEdgeNode(ctx context.Context, o *observation) error {
-	if o.processor.Spec.Placement == nil || o.processor.Spec.Placement.EdgeNode == "" {
+	if o.processor == nil || o.processor.Spec.Placement == nil || o.processor.Spec.Placement.EdgeNode == "" {
 		return nil
 	}
 	edgeNode, err := get[doryv1alpha1.EdgeNode](ctx, r.client, types.NamespacedName{Name: o.processor.Spec.Placement.EdgeNode})
@@ -183,14 +215,17 @@ func (r *Reconciler) observeEdgeNode(ctx context.Context, o *observation) error 
 }
 
 func (r *Reconciler) observeTwin(ctx context.Context, o *observation) error {
+	if o.processor == nil {
+		return nil
+	}
 	var same doryv1alpha1.ProcessorList
-	err := r.client.List(ctx, &same, client.InNamespace(o.key.Namespace), client.MatchingFields{indexProcessorID: o.processor.ID()})
+	err := r.client.List(ctx, &same, r.scope(o.key.Namespace), client.MatchingFields{indexProcessorID: o.processor.ID()})
 	if err != nil {
 		return fmt.Errorf("listing the Processors with id %q: %w", o.processor.ID(), err)
 	}
 	for i := range same.Items {
 		if other := &same.Items[i]; other.UID != o.processor.UID && older(other, o.processor) {
-			o.twin = other.Name
+			o.twin = client.ObjectKeyFromObject(other).String()
 		}
 	}
 	return nil
@@ -200,10 +235,11 @@ func older(a, b *doryv1alpha1.Processor) bool {
 	if !a.CreationTimestamp.Equal(&b.CreationTimestamp) {
 		return a.CreationTimestamp.Before(&b.CreationTimestamp)
 	}
-	return a.Name < b.Name
+	return client.ObjectKeyFromObject(a).String() < client.ObjectKeyFromObject(b).String()
 }
 
-// holder is the pod that the current epoch names, and its name even if there is no such pod.
+// holder is our pod that the current epoch names, and its name even if there is no such pod. The pod of another
+// Processor is not our holder.
 func (o *observation) holder() (string, *corev1.Pod) {
 	if o.epoch == nil || o.epoch.Spec.Holder == "" {
 		return "", nil
@@ -219,10 +255,10 @@ func (o *observation) holder() (string, *corev1.Pod) {
 // floor is the highest epoch seen on pods and in the status, for the day the ProcessorEpoch was deleted.
 func (o *observation) floor() int64 {
 	var highest int64
-	if o.processor != nil && o.processor.Status.Instance != nil {
-		highest = o.processor.Status.Instance.Epoch
+	if o.processor != nil {
+		highest = o.processor.Status.LastEpoch
 	}
-	for _, pod := range o.pods {
+	for _, pod := range slices.Concat(o.pods, o.others) {
 		if epoch, err := strconv.ParseInt(pod.Labels[doryv1alpha1.LabelEpoch], 10, 64); err == nil {
 			highest = max(highest, epoch)
 		}

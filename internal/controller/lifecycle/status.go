@@ -22,6 +22,7 @@ func report(o *observation, p *plan) doryv1alpha1.ProcessorStatus {
 	status.ObservedGeneration = o.processor.Generation
 	status.Backoff = p.backoff
 	status.Instance = instance(o, holder, p)
+	status.LastEpoch = max(status.LastEpoch, lastEpoch(status.Instance))
 	view := describe(o, holder, p)
 	status.Phase = view.phase
 	setCondition(o, &status, doryv1alpha1.ConditionReady, view.status, view.reason, view.message)
@@ -66,6 +67,13 @@ func instance(o *observation, holder *corev1.Pod, p *plan) *doryv1alpha1.Process
 		seen.SDKVersion = last.SDKVersion
 	}
 	return seen
+}
+
+func lastEpoch(seen *doryv1alpha1.ProcessorInstance) int64 {
+	if seen == nil {
+		return 0
+	}
+	return seen.Epoch
 }
 
 func locationOf(pod *corev1.Pod) doryv1alpha1.Location {

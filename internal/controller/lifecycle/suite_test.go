@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -74,7 +76,10 @@ type operator struct {
 	mu    sync.Mutex
 	// writes counts what it sent to the API server, by verb and kind.
 	writes map[string]int
-	stop   context.CancelFunc
+	// lateEpochs and latePods stand for a cache that has not heard of any yet.
+	lateEpochs, latePods atomic.Bool
+
+	stop context.CancelFunc
 }
 
 type operatorOptions struct {
@@ -98,7 +103,7 @@ func startOperator(options operatorOptions) *operator {
 		Issuer: fence.NewIssuer(manager.GetClient(), options.ledger, o.clock), Clock: o.clock,
 		Recorder: manager.GetEventRecorder("dory-lifecycle"), Metrics: metrics,
 		NewSuffix: func() string { return utilrand.String(8) }, NewToken: func() (string, error) { return "secret", nil },
-		Options: lifecycle.Options{ImagePullSecret: "ecr-registry-secret"},
+		Options: lifecycle.Options{ImagePullSecret: "ecr-registry-secret", ClusterWideIDs: options.ledger != nil},
 	})
 	Expect(reconciler.SetupWithManager(ctx, manager)).To(Succeed())
 	if options.discovery {
@@ -123,6 +128,18 @@ func (o *operator) countingClient(config *rest.Config, options client.Options) (
 		return nil, err
 	}
 	return interceptor.NewClient(underlying, interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+			if _, ok := obj.(*doryv1alpha1.ProcessorEpoch); ok && o.lateEpochs.Load() {
+				return apierrors.NewNotFound(doryv1alpha1.GroupVersion.WithResource("processorepochs").GroupResource(), key.Name)
+			}
+			return c.Get(ctx, key, obj, opts...)
+		},
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			if _, ok := list.(*corev1.PodList); ok && o.latePods.Load() {
+				return nil
+			}
+			return c.List(ctx, list, opts...)
+		},
 		Create: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
 			o.count("create", obj)
 			return c.Create(ctx, obj, opts...)
@@ -237,7 +254,7 @@ func thePod(p *doryv1alpha1.Processor, epoch string) *corev1.Pod {
 func epochOf(p *doryv1alpha1.Processor) func() doryv1alpha1.ProcessorEpochSpec {
 	return func() doryv1alpha1.ProcessorEpochSpec {
 		var epoch doryv1alpha1.ProcessorEpoch
-		if err := k8s.Get(context.Background(), client.ObjectKeyFromObject(p), &epoch); err != nil {
+		if err := k8s.Get(context.Background(), client.ObjectKey{Namespace: p.Namespace, Name: doryv1alpha1.ObjectName(p.ID())}, &epoch); err != nil {
 			return doryv1alpha1.ProcessorEpochSpec{}
 		}
 		return epoch.Spec

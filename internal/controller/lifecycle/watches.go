@@ -20,11 +20,11 @@ import (
 
 // The indexes of the informer caches, by what they index.
 const (
-	indexPodProcessor   = "dory.io/pod-processor"
-	indexPodProcessorID = "dory.io/pod-processor-id"
-	indexPodNode        = "dory.io/pod-node"
-	indexProcessorID    = "dory.io/processor-id"
-	indexEdgeNode       = "dory.io/processor-edge-node"
+	indexPodProcessor = "dory.io/pod-processor"
+	indexPodID        = "dory.io/pod-processor-id"
+	indexPodNode      = "dory.io/pod-node"
+	indexProcessorID  = "dory.io/processor-id"
+	indexEdgeNode     = "dory.io/processor-edge-node"
 )
 
 func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
@@ -34,7 +34,7 @@ func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 		value  client.IndexerFunc
 	}{
 		{&corev1.Pod{}, indexPodProcessor, func(o client.Object) []string { return some(processorOf(o)) }},
-		{&corev1.Pod{}, indexPodProcessorID, func(o client.Object) []string { return some(o.GetLabels()[doryv1alpha1.LabelProcessorID]) }},
+		{&corev1.Pod{}, indexPodID, func(o client.Object) []string { return some(idOf(o)) }},
 		{&corev1.Pod{}, indexPodNode, func(o client.Object) []string { return some(o.(*corev1.Pod).Spec.NodeName) }},
 		{&doryv1alpha1.Processor{}, indexProcessorID, func(o client.Object) []string { return some(o.(*doryv1alpha1.Processor).ID()) }},
 		{&doryv1alpha1.Processor{}, indexEdgeNode, edgeNodesOf},
@@ -59,6 +59,15 @@ func processorOf(pod client.Object) string {
 		return owner.Name
 	}
 	return pod.GetLabels()[doryv1alpha1.LabelProcessor]
+}
+
+// idOf is the processor's id as a pod carries it: in an annotation, because not every id is a legal label, or, on
+// a pod that was not adopted yet, in the label.
+func idOf(pod client.Object) string {
+	if id := pod.GetAnnotations()[doryv1alpha1.AnnotationProcessorID]; id != "" {
+		return id
+	}
+	return pod.GetLabels()[doryv1alpha1.LabelProcessorID]
 }
 
 func edgeNodesOf(o client.Object) []string {
@@ -87,16 +96,33 @@ func nodeReadinessChanges() builder.WatchesOption {
 	})
 }
 
-func sameName() handler.EventHandler { return &handler.EnqueueRequestForObject{} }
-
-// fromPod finds the Processor of a pod; that of a pod which was not adopted yet is known by its id alone.
+// fromPod finds the Processor of a pod, and all others of its id: they wait for its end, or may adopt it.
 func (r *Reconciler) fromPod() handler.EventHandler {
 	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, pod client.Object) []reconcile.Request {
+		requests := r.processorsWhere(ctx, indexProcessorID, idOf(pod), r.scope(pod.GetNamespace()))
 		if name := processorOf(pod); name != "" {
-			return []reconcile.Request{request(pod.GetNamespace(), name)}
+			requests = append(requests, request(pod.GetNamespace(), name))
 		}
-		return r.processorsWhere(ctx, indexProcessorID, pod.GetLabels()[doryv1alpha1.LabelProcessorID], client.InNamespace(pod.GetNamespace()))
+		return requests
 	})
+}
+
+func (r *Reconciler) fromEpoch() handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, epoch client.Object) []reconcile.Request {
+		id := epoch.(*doryv1alpha1.ProcessorEpoch).Spec.ProcessorID
+		return r.processorsWhere(ctx, indexProcessorID, id, client.InNamespace(epoch.GetNamespace()))
+	})
+}
+
+// fromTwin wakes the other Processors of an id when one comes or goes.
+func (r *Reconciler) fromTwin() handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, processor client.Object) []reconcile.Request {
+		return r.processorsWhere(ctx, indexProcessorID, processor.(*doryv1alpha1.Processor).ID(), r.scope(processor.GetNamespace()))
+	})
+}
+
+func comingAndGoing() builder.WatchesOption {
+	return builder.WithPredicates(predicate.Funcs{UpdateFunc: func(event.UpdateEvent) bool { return false }})
 }
 
 func (r *Reconciler) fromEdgeNode() handler.EventHandler {

@@ -27,6 +27,7 @@ func given(changes ...func(*observation)) *observation {
 	for _, change := range changes {
 		change(o)
 	}
+	o.id = "cam"
 	return o
 }
 
@@ -93,6 +94,17 @@ func instancePod(name string, epoch int64, changes ...func(*corev1.Pod)) func(*o
 			change(built)
 		}
 		o.pods = append(o.pods, built)
+	}
+}
+
+// otherPod belongs to another Processor with the same id.
+func otherPod(name string, changes ...func(*corev1.Pod)) func(*observation) {
+	return func(o *observation) {
+		elsewhere := given()
+		instancePod(name, 7, changes...)(elsewhere)
+		elsewhere.pods[0].Labels[doryv1alpha1.LabelProcessor] = "another"
+		elsewhere.pods[0].OwnerReferences[0].Name = "another"
+		o.others = append(o.others, elsewhere.pods[0])
 	}
 }
 
