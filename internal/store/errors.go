@@ -13,13 +13,9 @@ import (
 	"github.com/sony/gobreaker/v2"
 )
 
-var (
-	// ErrUnavailable says that the database cannot be asked right now: no connection, no answer in time, or
-	// an open breaker. It says nothing about the data.
-	ErrUnavailable = errors.New("database unavailable")
-	// ErrNotFound says that the one row asked for does not exist.
-	ErrNotFound = errors.New("no such row")
-)
+// ErrUnavailable says that the database cannot be asked right now: no connection, no answer in time, or
+// an open breaker. It says nothing about the data.
+var ErrUnavailable = errors.New("database unavailable")
 
 // errNotDelivered says that LISTEN was accepted but our own notification never came.
 var errNotDelivered = errors.New("LISTEN works but notifications do not arrive: a proxy that pools " +
@@ -49,7 +45,7 @@ func (k errorKind) unavailable() bool {
 func classify(err error) errorKind {
 	var pgErr *pgconn.PgError
 	switch {
-	case err == nil, errors.Is(err, pgx.ErrNoRows), errors.Is(err, ErrNotFound):
+	case err == nil, errors.Is(err, pgx.ErrNoRows):
 		return kindNone
 	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):
 		return kindOpen

@@ -104,7 +104,7 @@ func TestChangeFeed(t *testing.T) {
 		"all status columns written back": {`UPDATE processors SET health_status = 'healthy', last_health_check_at = now(), pod_name = 'p', pod_ip = '10.0.0.1',
 			node_name = 'n', phase = 'Running', epoch = 7, sync_error = 'e', k8s_name = 'k' WHERE source = 'database'`, none},
 		"row from Kubernetes inserted": {`INSERT INTO processors (id, source, k8s_name) VALUES ('k2', 'kubernetes', 'k2')`, none},
-		"row from Kubernetes changed":  {`UPDATE processors SET image_uri = 'img', status = 'terminated' WHERE id = 'k1'`, none},
+		"row from Kubernetes changed":  {`SET LOCAL dory.writer = 'operator'; UPDATE processors SET image_uri = 'img', status = 'terminated' WHERE id = 'k1'`, none},
 		"row from Kubernetes deleted":  {`DELETE FROM processors WHERE id = 'k1'`, none},
 
 		"version switched in one statement":    {`UPDATE processor_template_versions SET is_active = (version = '2') WHERE processor_template_id = 't1'`, processors("p1", "p2")},

@@ -1,9 +1,12 @@
 package store
 
 import (
+	"errors"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 func TestUpsertKubernetesProcessors(t *testing.T) {
@@ -41,7 +44,7 @@ func TestUpsertKubernetesProcessors(t *testing.T) {
 		"alive again":                   {k1 + terminated, []KubernetesProcessor{newImage}, nil, []KubernetesProcessor{newImage}},
 		"terminated, taken over":        {k1 + terminated, []KubernetesProcessor{elsewhere}, nil, []KubernetesProcessor{elsewhere}},
 		"terminated, two want it":       {k1 + terminated, []KubernetesProcessor{elsewhere, one}, []Conflict{{one, "other/one"}}, []KubernetesProcessor{elsewhere}},
-		"failed":                        {k1 + `; UPDATE processors SET status = 'failed'`, []KubernetesProcessor{one}, nil, []KubernetesProcessor{one}},
+		"failed":                        {k1 + operator + `; UPDATE processors SET status = 'failed'`, []KubernetesProcessor{one}, nil, []KubernetesProcessor{one}},
 		"of the database":               {p1, []KubernetesProcessor{ofDatabase}, []Conflict{{ofDatabase, "a database row"}}, nil},
 		"of the database, terminated":   {p1 + terminated, []KubernetesProcessor{ofDatabase}, []Conflict{{ofDatabase, "a database row"}}, nil},
 		"a conflict harms no other row": {p1, []KubernetesProcessor{ofDatabase, one}, []Conflict{{ofDatabase, "a database row"}}, []KubernetesProcessor{one}},
@@ -75,7 +78,9 @@ const (
 	k1 = `INSERT INTO processors (id, source, k8s_namespace, k8s_name, image_uri) VALUES ('k1', 'kubernetes', 'ns', 'one', 'img')`
 	p1 = `INSERT INTO processors (id, processor_template_id) VALUES ('p1', 't')`
 
-	terminated = `; UPDATE processors SET status = 'terminated'`
+	// operator lets a statement pass for the operator's.
+	operator   = `; SET LOCAL dory.writer = 'operator'`
+	terminated = operator + `; UPDATE processors SET status = 'terminated'`
 )
 
 func TestTerminateKubernetesProcessors(t *testing.T) {
@@ -97,6 +102,42 @@ func TestTerminateKubernetesProcessors(t *testing.T) {
 	if listed, err := s.ListKubernetesProcessors(t.Context()); err != nil || len(listed) != 0 {
 		t.Errorf("listed: %v, %v", listed, err)
 	}
+}
+
+// TestEditsOfRowsFromKubernetesAreRefused: they would be lost without a word.
+func TestEditsOfRowsFromKubernetesAreRefused(t *testing.T) {
+	s, conn := open(t)
+	insertTemplate(t, conn, "t")
+	exec(t, conn, k1+";"+p1)
+	for name, edit := range map[string]string{
+		"status":        `status = 'suspended'`,
+		"termination":   `status = 'terminated'`,
+		"namespace":     `k8s_namespace = 'other'`,
+		"image":         `image_uri = 'other'`,
+		"node type":     `node_type = 'edge'`,
+		"node selector": `node_selector = '{"a": "b"}'`,
+		"template":      `processor_template_id = 't', image_uri = NULL`,
+		"id":            `id = 'k2'`,
+	} {
+		_, err := conn.Exec(t.Context(), `UPDATE processors SET `+edit+` WHERE id = 'k1'`)
+		var pgErr *pgconn.PgError
+		if !errors.As(err, &pgErr) || pgErr.ConstraintName != "processors_from_kubernetes_are_edited_there" ||
+			!strings.Contains(pgErr.Message, "edit that Processor instead") || !strings.Contains(pgErr.Hint, "kubectl edit processor one --namespace ns") {
+			t.Errorf("%s: %+v", name, err)
+		}
+	}
+	// What else is written to such a row, and every row from the database, is no concern of the refusal.
+	exec(t, conn, `UPDATE processors SET phase = 'Running', k8s_name = k8s_name, status = status`)
+	exec(t, conn, `UPDATE processors SET status = 'suspended' WHERE id = 'p1'`)
+	// The operator's word ends with its transaction, also on a connection that it used.
+	must(t, s.TerminateKubernetesProcessors(t.Context(), []KubernetesProcessor{{ID: "k1", Namespace: "ns", Name: "one"}}))
+	exec(t, conn, `SET LOCAL dory.writer = 'operator'; UPDATE processors SET status = 'active' WHERE id = 'k1'`)
+	if _, err := conn.Exec(t.Context(), `UPDATE processors SET status = 'suspended' WHERE id = 'k1'`); err == nil {
+		t.Error("accepted after the operator's transaction")
+	}
+	exec(t, conn, `UPDATE processors SET source = 'database', processor_template_id = 't', image_uri = NULL, status = 'suspended' WHERE id = 'k1'`)
+	exec(t, conn, `UPDATE processors SET source = 'kubernetes', processor_template_id = NULL, status = 'active' WHERE id = 'k1'`)
+	exec(t, conn, `DELETE FROM processors WHERE id = 'k1'`)
 }
 
 func TestStatusOfKubernetesRowKeepsItsName(t *testing.T) {

@@ -20,7 +20,9 @@ func (s *Store) Migrate(ctx context.Context) error {
 	db := stdlib.OpenDB(*s.direct)
 	defer db.Close() //nolint:errcheck // The outcome of the migration is what counts.
 	result, err := migrations.Apply(ctx, db)
-	if kind := classify(err); kind.unavailable() {
+	kind := classify(err)
+	s.metrics.result(kind)
+	if kind.unavailable() {
 		return fmt.Errorf("%w: migrate: %w", ErrUnavailable, err)
 	}
 	if err != nil {

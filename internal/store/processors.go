@@ -44,28 +44,6 @@ func (s *Store) CountProcessors(ctx context.Context) (ProcessorCounts, error) {
 	return counts, err
 }
 
-// RowStatuses reads processors.status of those ids that have a row, desired or not. It tells a processor
-// that somebody terminated from one whose row vanished.
-func (s *Store) RowStatuses(ctx context.Context, ids []string) (map[string]string, error) {
-	ids = cleanIDs(ids)
-	statuses := make(map[string]string, len(ids))
-	if len(ids) == 0 {
-		return statuses, nil
-	}
-	scan := func(row pgx.CollectableRow) error {
-		var id, status string
-		if err := row.Scan(&id, &status); err != nil {
-			return err
-		}
-		statuses[id] = status
-		return nil
-	}
-	if err := s.list(ctx, "row_statuses", s.cfg.QueryTimeout, scan, rowStatusesSQL, ids); err != nil {
-		return nil, err
-	}
-	return statuses, nil
-}
-
 // processorScan collects the rows of one listing. A listing is one snapshot, so rows that join the same
 // version, sensor or edge node can share it: with 10,000 processors on a few templates this is most of
 // the memory.

@@ -48,11 +48,6 @@ SELECT count(*) FILTER (WHERE source = 'database'),
        count(*) FILTER (WHERE source = 'kubernetes')
   FROM processors`
 
-const rowStatusesSQL = `
-SELECT id, status
-  FROM processors
- WHERE id = ANY ($1::text[])`
-
 // selectEdgeNodes has its columns in the order of scanEdgeNode.
 const selectEdgeNodes = `
 SELECT id::text,

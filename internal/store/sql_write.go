@@ -15,7 +15,8 @@ UPDATE edge_nodes e
    AND e.sync_error IS DISTINCT FROM nullif(n.message, '')`
 
 // updateStatusesSQL leaves last_health_check_at out of the comparison: a check that found nothing new is no
-// reason to write 10,000 rows.
+// reason to write 10,000 rows. An epoch never falls: without an instance there is none to tell, and the last one
+// stays.
 const updateStatusesSQL = `
 UPDATE processors p
    SET health_status        = nullif(n.health, ''),
@@ -24,7 +25,7 @@ UPDATE processors p
        pod_ip               = nullif(n.ip, ''),
        node_name            = nullif(n.node, ''),
        phase                = nullif(n.phase, ''),
-       epoch                = n.epoch,
+       epoch                = greatest(p.epoch, n.epoch),
        k8s_name             = coalesce(nullif(n.name, ''), p.k8s_name)
   FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::text[],
               $6::text[], $7::text[], $8::bigint[], $9::text[])
@@ -33,16 +34,21 @@ UPDATE processors p
    AND (p.health_status, p.pod_name, p.pod_ip, p.node_name, p.phase, p.epoch, p.k8s_name)
        IS DISTINCT FROM
        (nullif(n.health, ''), nullif(n.pod, ''), nullif(n.ip, ''), nullif(n.node, ''), nullif(n.phase, ''),
-        n.epoch, coalesce(nullif(n.name, ''), p.k8s_name))`
+        greatest(p.epoch, n.epoch), coalesce(nullif(n.name, ''), p.k8s_name))`
+
+// asOperator, as an item of FROM, tells the trigger that guards rows from Kubernetes who writes. It holds until
+// the end of the transaction, and it is joined, so that it comes before any row is written.
+const asOperator = `set_config('dory.writer', 'operator', true) AS writer`
 
 // upsertKubernetesSQL answers the entries that it did not write because their id is another's. The guard on
 // the conflict action is evaluated on the locked row, so two operators cannot overwrite each other; an entry
 // that loses such a race is reported at the next call.
 const upsertKubernetesSQL = `
 WITH given AS (
-    SELECT *
+    SELECT g.*
       FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) WITH ORDINALITY
-           AS g (id, namespace, name, image, node_type, position)
+           AS g (id, namespace, name, image, node_type, position),
+           ` + asOperator + `
 ), judged AS (
     SELECT g.*,
            CASE
@@ -89,7 +95,8 @@ SELECT j.id,
 const terminateKubernetesSQL = `
 UPDATE processors p
    SET status = 'terminated'
-  FROM unnest($1::text[], $2::text[], $3::text[]) AS n (id, namespace, name)
+  FROM unnest($1::text[], $2::text[], $3::text[]) AS n (id, namespace, name),
+       ` + asOperator + `
  WHERE p.id = n.id
    AND p.source = 'kubernetes'
    AND p.k8s_namespace = n.namespace

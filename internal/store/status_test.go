@@ -55,7 +55,8 @@ func TestUpdateStatusesClearsAndKeeps(t *testing.T) {
 	insertTemplate(t, conn, "t")
 	insertProcessors(t, conn, "t", "a")
 	full := ProcessorStatus{ID: "a", HealthStatus: "healthy", CheckedAt: time.Unix(1, 0), Pod: "p", PodIP: "i", Node: "n", Phase: "Running", Epoch: 3, K8sName: "name"}
-	for _, status := range []ProcessorStatus{full, {ID: "a", Epoch: 3}} {
+	// Without an instance there is no epoch to tell, and the last one stays.
+	for _, status := range []ProcessorStatus{full, {ID: "a"}} {
 		if changed, err := s.UpdateStatuses(t.Context(), []ProcessorStatus{status}); err != nil || changed != 1 {
 			t.Fatalf("changed %d, %v", changed, err)
 		}
@@ -64,6 +65,12 @@ func TestUpdateStatusesClearsAndKeeps(t *testing.T) {
 		|| '|' || extract(epoch FROM last_health_check_at)::int || '|' || epoch || '|' || k8s_name FROM processors`)
 	if want := "true|1|3|name"; got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+	if changed, err := s.UpdateStatuses(t.Context(), []ProcessorStatus{{ID: "a"}, {ID: "a", Epoch: 2}}); err != nil || changed != 0 {
+		t.Errorf("an older epoch alone: changed %d, %v, want nothing written", changed, err)
+	}
+	if changed, err := s.UpdateStatuses(t.Context(), []ProcessorStatus{{ID: "a", Epoch: 4}}); err != nil || changed != 1 {
+		t.Errorf("a newer epoch alone: changed %d, %v, want 1", changed, err)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 func TestNewRefusesBadURLs(t *testing.T) {
@@ -105,7 +106,6 @@ func callEverything(ctx context.Context, s *Store) error {
 	rows, err1 := s.ListProcessors(ctx)
 	got, err2 := s.GetProcessors(ctx, []string{"p1", "it's", `"{a,b}`})
 	_, err3 := s.CountProcessors(ctx)
-	_, err4 := s.RowStatuses(ctx, []string{"p1"})
 	_, err5 := s.ListEdgeNodes(ctx)
 	nodes, err6 := s.GetEdgeNodes(ctx, []string{edgeA})
 	_, err7 := s.SetSyncErrors(ctx, map[string]string{"p1": `it's {"bad", \n}`, "p2": ""})
@@ -116,7 +116,7 @@ func callEverything(ctx context.Context, s *Store) error {
 	err12 := s.TerminateKubernetesProcessors(ctx, kubernetes)
 	epoch, err13 := s.IssueEpoch(ctx, "p1", 7, "pod")
 	stored, err14 := s.Epoch(ctx, "p1")
-	err := errors.Join(err1, err2, err3, err4, err5, err6, err7, err8, err9, err10, err11, err12, err13, err14, s.Ping(ctx))
+	err := errors.Join(err1, err2, err3, err5, err6, err7, err8, err9, err10, err11, err12, err13, err14, s.Ping(ctx))
 	if err == nil && (len(rows) < 3 || len(got) != 1 || len(nodes) != 1 || len(conflicts) != 1 || len(listed) != 1 || epoch < 8 || stored != epoch) {
 		err = fmt.Errorf("%d rows, %d by id, %d nodes, %d conflicts, %d listed, epoch %d, stored %d",
 			len(rows), len(got), len(nodes), len(conflicts), len(listed), epoch, stored)
@@ -171,5 +171,16 @@ func TestEachOutcomeOfAStatementIsNamed(t *testing.T) {
 	wantContains(t, err, "issue_epoch", `"bad\x00id"`)
 	if errors.Is(err, ErrUnavailable) {
 		t.Errorf("an odd id is no outage: %v", err)
+	}
+}
+
+func TestAFailedMigrationIsSeenInTheMetrics(t *testing.T) {
+	s := openURL(t, "postgres://nobody@127.0.0.1:1/nothing")
+	s.metrics.componentHealthy.WithLabelValues(component).Set(1)
+	if err := s.Migrate(t.Context()); !errors.Is(err, ErrUnavailable) {
+		t.Fatal(err)
+	}
+	if healthy := testutil.ToFloat64(s.metrics.componentHealthy.WithLabelValues(component)); healthy != 0 {
+		t.Errorf("dory_component_healthy is %g, want 0", healthy)
 	}
 }

@@ -46,6 +46,14 @@ func (b *book) refusal(id string, revision int64) string {
 	return ""
 }
 
+// has says whether a row is in error.
+func (b *book) has(id string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, ok := b.rows[id]
+	return ok
+}
+
 // keepOnly drops the rows that are not wanted any more.
 func (b *book) keepOnly(wanted map[string]types.NamespacedName) {
 	b.mu.Lock()

@@ -34,7 +34,8 @@ type desired struct {
 // situation is all that a decision about one row is made from.
 type situation struct {
 	row desired
-	// current is the object under the row's key; nil if there is none.
+	// current is the row's object: the one under the row's key, or else one of the row's id that lives elsewhere;
+	// nil if there is none.
 	current client.Object
 	// currentID is the id that current says it stands for.
 	currentID string
@@ -49,7 +50,7 @@ type situation struct {
 // compare fills in what the decision needs to know about the current object.
 func (s *situation) compare(k kind) {
 	s.currentID = k.idOf(s.current)
-	if s.row.object != nil {
+	if s.row.object != nil && !s.elsewhere() {
 		s.row.object = k.fit(s.row.object, s.current)
 		s.same = k.same(s.row.object, s.current)
 	}
@@ -61,6 +62,8 @@ type decision struct {
 	apply bool
 	// release says to take our marks off the object, and leave the rest of it as it is.
 	release bool
+	// keep says to take a person's approval of the deletion off the object, because its row is there.
+	keep bool
 	// problem is why the row cannot become an object, or its object cannot follow it. Empty: all is well.
 	problem string
 	// condition is what DatabaseSynced should say on the object; nil for nothing. Only of an object that is ours.
@@ -75,12 +78,20 @@ func decide(s situation) decision {
 	if problem := bounded(s.taken(), maxProblemLength); problem != "" {
 		return decision{problem: problem}
 	}
+	keep := s.current != nil && owned(s.current) && s.current.GetDeletionTimestamp() == nil && hasApproval(s.current)
 	if problem := bounded(s.obstacle(), maxProblemLength); problem != "" {
-		return decision{problem: problem, condition: rowInvalid(problem)}
+		return decision{keep: keep, problem: problem, condition: rowInvalid(problem)}
 	}
 	// An object that is on its way out is left alone; its end is an event, and brings the row back here.
 	stays := s.current != nil && (s.same || s.current.GetDeletionTimestamp() != nil)
-	return decision{apply: !stays, condition: ignoredKeys(s.row.warnings)}
+	return decision{apply: !stays, keep: keep, condition: ignoredKeys(s.row.warnings)}
+}
+
+// hasApproval says whether somebody said about an object that it may be deleted. Such a word is about the time in
+// which the row is gone, and must not outlive it.
+func hasApproval(object client.Object) bool {
+	_, said := object.GetAnnotations()[doryv1alpha1.AnnotationDeletionApproved]
+	return said
 }
 
 // maxProblemLength bounds what is written into a column, a condition and an event, in bytes. An event holds 1024.
@@ -102,9 +113,29 @@ func (s situation) taken() string {
 		describe(s.row.key), s.currentID)
 }
 
+// elsewhere says whether the row's object lives under another key than the row's.
+func (s situation) elsewhere() bool {
+	return s.current != nil && client.ObjectKeyFromObject(s.current) != s.row.key
+}
+
+// moved says what to do about an object that lives elsewhere. It is never replaced by one under the row's key: the
+// two would run at once, and the state of the old one would stay behind.
+func (s situation) moved() string {
+	here, id := client.ObjectKeyFromObject(s.current), shorten(s.row.id)
+	if onceOwned(s.current) && here.Namespace != s.row.key.Namespace {
+		return fmt.Sprintf("k8s_namespace of processor %q changed from %q to %q while it runs in %q, and its state would stay behind: change it back, "+
+			"or set status = 'terminated', wait until %s is gone, then set the namespace and status = 'active'",
+			id, here.Namespace, s.row.key.Namespace, here.Namespace, describe(here))
+	}
+	return fmt.Sprintf("processor %q runs already as %s, and would run a second time as %s, without its state: set source = 'kubernetes' to leave it "+
+		"to Kubernetes, or delete that object and its state", id, describe(here), describe(s.row.key))
+}
+
 // obstacle says what keeps the row from its object.
 func (s situation) obstacle() string {
 	switch {
+	case s.elsewhere():
+		return s.moved()
 	case s.row.err != nil:
 		return s.row.err.Error()
 	case s.current == nil && s.noNamespace:
@@ -115,7 +146,7 @@ func (s situation) obstacle() string {
 
 // settled says that nothing is to be done: the object, its condition and the row's sync_error are as they should.
 func (d decision) settled(s situation) bool {
-	return !d.apply && !d.release && d.problem == s.row.told && !d.conditionDiffers(s.current)
+	return !d.apply && !d.release && !d.keep && d.problem == s.row.told && !d.conditionDiffers(s.current)
 }
 
 // conditionDiffers says whether the condition on the object is another than it should be. Only an object that is

@@ -32,6 +32,18 @@ func withoutLabel(p *doryv1alpha1.Processor) { p.Labels = nil }
 
 func leaving(p *doryv1alpha1.Processor) { p.DeletionTimestamp = &metav1.Time{Time: start()} }
 
+func approved(p *doryv1alpha1.Processor) {
+	p.Annotations[doryv1alpha1.AnnotationDeletionApproved] = "true"
+}
+
+func in(namespace string) func(*doryv1alpha1.Processor) {
+	return func(p *doryv1alpha1.Processor) { p.Namespace = namespace }
+}
+
+func named(name string) func(*doryv1alpha1.Processor) {
+	return func(p *doryv1alpha1.Processor) { p.Name = name }
+}
+
 func saying(status metav1.ConditionStatus, reason, message string) func(*doryv1alpha1.Processor) {
 	return func(p *doryv1alpha1.Processor) {
 		p.Status.Conditions = []metav1.Condition{{Type: doryv1alpha1.ConditionDatabaseSynced, Status: status, Reason: reason, Message: message}}
@@ -46,6 +58,8 @@ func TestDecide(t *testing.T) {
 	warned.warnings = []string{"unknown key x"}
 	known := good
 	known.knownName = "cam-1"
+	handedOver := good
+	handedOver.knownName = "mine"
 	released := desired{id: "cam-1", key: good.key, released: true}
 	told := bad
 	told.told = "broken"
@@ -55,6 +69,7 @@ func TestDecide(t *testing.T) {
 		situation situation
 		apply     bool
 		release   bool
+		keep      bool
 		problem   string // a part of it
 		reason    string
 		settled   bool
@@ -81,6 +96,15 @@ func TestDecide(t *testing.T) {
 		"the row knows a person's object":                   {situation: situation{row: known, current: object("cam-1", unlabelled)}, apply: true},
 		"the row knows another's name":                      {situation: situation{row: known, current: object("other", unlabelled)}, problem: "delete that object"},
 		"somebody took the label away":                      {situation: situation{row: good, current: object("cam-1", withoutLabel)}, apply: true},
+		"a row that moved":                                  {situation: situation{row: good, current: object("cam-1", in("old"))}, problem: `k8s_namespace of processor "cam-1" changed from "old" to "default" while it runs in "old"`, reason: doryv1alpha1.ReasonRowInvalid},
+		"a row that moved to no namespace":                  {situation: situation{row: good, current: object("cam-1", in("old")), noNamespace: true}, problem: "wait until Processor old/cam-1 is gone", reason: doryv1alpha1.ReasonRowInvalid},
+		"a row that moved, its object is leaving":           {situation: situation{row: good, current: object("cam-1", in("old"), leaving)}, problem: "wait until", reason: doryv1alpha1.ReasonRowInvalid},
+		"a row that moved and is bad":                       {situation: situation{row: bad, current: object("cam-1", in("old"))}, problem: "changed from", reason: doryv1alpha1.ReasonRowInvalid},
+		"a row whose person's object has another name":      {situation: situation{row: handedOver, current: object("cam-1", unlabelled, named("mine"))}, problem: "runs already as Processor default/mine", reason: doryv1alpha1.ReasonRowInvalid},
+		"a released row that moved takes its marks off":     {situation: situation{row: released, current: object("cam-1", in("old"))}, release: true},
+		"an approval of a deletion, and the row is there":   {situation: situation{row: good, current: object("cam-1", approved), same: true}, keep: true},
+		"an approval, and a bad row":                        {situation: situation{row: bad, current: object("cam-1", approved)}, keep: true, problem: "broken", reason: doryv1alpha1.ReasonRowInvalid},
+		"an approval, and the object is leaving":            {situation: situation{row: good, current: object("cam-1", approved, leaving)}, settled: true},
 		"a released row takes its marks off":                {situation: situation{row: released, current: object("cam-1")}, release: true},
 		"a released row, done":                              {situation: situation{row: released, current: object("cam-1", unlabelled)}, settled: true},
 		"a released row without an object":                  {situation: situation{row: released}, settled: true},
@@ -93,8 +117,8 @@ func TestDecide(t *testing.T) {
 				at.currentID = processors{}.idOf(at.current)
 			}
 			got := decide(at)
-			if got.apply != tt.apply || got.release != tt.release || got.settled(at) != tt.settled {
-				t.Errorf("decide = %+v, settled %v; want apply %v, release %v, settled %v", got, got.settled(at), tt.apply, tt.release, tt.settled)
+			if got.apply != tt.apply || got.release != tt.release || got.keep != tt.keep || got.settled(at) != tt.settled {
+				t.Errorf("decide = %+v, settled %v; want apply %v, release %v, keep %v, settled %v", got, got.settled(at), tt.apply, tt.release, tt.keep, tt.settled)
 			}
 			if !strings.Contains(got.problem, tt.problem) || (got.problem == "") != (tt.problem == "") {
 				t.Errorf("problem is %q, want %q", got.problem, tt.problem)
@@ -140,7 +164,7 @@ func TestOrphans(t *testing.T) {
 		"of people":                        {[]*doryv1alpha1.Processor{at("a", "x", unlabelled)}, nil, nil, 0},
 		"being deleted":                    {[]*doryv1alpha1.Processor{at("a", "x", leaving)}, nil, nil, 0},
 		"moved, and not there yet":         {[]*doryv1alpha1.Processor{at("a", "x")}, map[string]types.NamespacedName{"x": key("b", "x")}, nil, 1},
-		"moved":                            {[]*doryv1alpha1.Processor{at("a", "x"), at("b", "x")}, map[string]types.NamespacedName{"x": key("b", "x")}, []types.NamespacedName{key("a", "x")}, 2},
+		"both exist":                       {[]*doryv1alpha1.Processor{at("a", "x"), at("b", "x")}, map[string]types.NamespacedName{"x": key("b", "x")}, []types.NamespacedName{key("a", "x")}, 2},
 		"moved to where a person's is":     {[]*doryv1alpha1.Processor{at("a", "x"), at("b", "x", unlabelled)}, map[string]types.NamespacedName{"x": key("b", "x")}, nil, 1},
 		"moved to where another row's is":  {[]*doryv1alpha1.Processor{at("a", "x"), object("y", func(p *doryv1alpha1.Processor) { p.Namespace, p.Name = "b", "x" })}, map[string]types.NamespacedName{"x": key("b", "x"), "y": key("b", "x")}, nil, 2},
 		"a row with an error is a row too": {[]*doryv1alpha1.Processor{at("a", "x")}, map[string]types.NamespacedName{"x": key("a", "x")}, nil, 1},
@@ -160,6 +184,30 @@ func TestOrphans(t *testing.T) {
 				t.Errorf("orphans (-want +got):\n%stotal is %d, want %d", diff, total, tt.total)
 			}
 		})
+	}
+}
+
+func TestSettlement(t *testing.T) {
+	row := desired{id: "cam-1", key: types.NamespacedName{Namespace: "default", Name: "cam-1"}, knownName: "mine"}
+	for name, tt := range map[string]struct {
+		objects []client.Object
+		want    string
+	}{
+		"none":                          {nil, ""},
+		"only where it belongs":         {[]client.Object{object("cam-1")}, ""},
+		"in another namespace":          {[]client.Object{object("cam-1", in("old"))}, "old/cam-1"},
+		"without its label":             {[]client.Object{object("cam-1", in("old"), withoutLabel)}, "old/cam-1"},
+		"a person's that the row knows": {[]client.Object{object("cam-1", unlabelled, named("mine"))}, "default/mine"},
+		"a person's of the same id":     {[]client.Object{object("cam-1", unlabelled, named("other"))}, ""},
+		"always the same of several":    {[]client.Object{object("cam-1", in("c")), object("cam-1", in("b")), object("cam-1", in("d"))}, "b/cam-1"},
+	} {
+		got := ""
+		if o := settlement(row, tt.objects); o != nil {
+			got = client.ObjectKeyFromObject(o).String()
+		}
+		if got != tt.want {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
 	}
 }
 

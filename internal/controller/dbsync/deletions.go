@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -86,7 +87,7 @@ func (g *deletionGuard) keepTold(held []client.Object) {
 }
 
 // sweep deletes the objects whose rows are gone, as far as the guard lets it.
-func (s *rowSync) sweep(ctx context.Context, found listing, inv inventory, what scope) error {
+func (s *rowSync) sweep(ctx context.Context, found listing, inv *inventory, what scope) error {
 	orphans, total := inv.orphans(found.wanted)
 	approved, rest := splitApproved(s.notYetDeleted(orphans))
 	// What a person has approved counts neither way: it must not make room for the deletion of others.
@@ -107,7 +108,7 @@ func (s *rowSync) sweep(ctx context.Context, found listing, inv inventory, what 
 	s.metrics.deletionsHeld.WithLabelValues(s.kind.table()).Set(float64(len(held)))
 	s.guard.keepTold(held)
 	s.hold(ctx, held, why, what)
-	return s.remove(ctx, approved, rest)
+	return s.remove(ctx, inv, approved, rest)
 }
 
 // notYetDeleted leaves out what we have deleted and the cache still shows.
@@ -137,9 +138,10 @@ func (s *rowSync) judge(ctx context.Context, found listing, orphans, total int) 
 }
 
 // remove deletes objects after a last look at the database: the row of one may have come since the table was read.
-func (s *rowSync) remove(ctx context.Context, approved, rest []client.Object) error {
+func (s *rowSync) remove(ctx context.Context, inv *inventory, approved, rest []client.Object) error {
 	all := append(append([]client.Object(nil), approved...), rest...)
 	if len(all) == 0 {
+		s.refusals.reset()
 		return nil
 	}
 	ids := make([]string, len(all))
@@ -151,29 +153,37 @@ func (s *rowSync) remove(ctx context.Context, approved, rest []client.Object) er
 	if err != nil {
 		return err
 	}
+	var failed atomic.Bool
 	workqueue.ParallelizeUntil(ctx, workers, len(all), func(i int) {
-		if place, wanted := found.wanted[ids[i]]; wanted && place == client.ObjectKeyFromObject(all[i]) {
+		if !inv.orphaned(client.ObjectKeyFromObject(all[i]), ids[i], found.wanted) {
 			return
 		}
-		s.removeOne(ctx, all[i], i < len(approved))
+		if err := s.removeOne(ctx, all[i], i < len(approved)); err != nil {
+			failed.Store(true)
+		}
 	})
+	if !failed.Load() {
+		s.refusals.reset()
+		return nil
+	}
+	s.pass.in(ctx, s.refusals.next(), deletionsOnly)
 	return nil
 }
 
-func (s *rowSync) removeOne(ctx context.Context, object client.Object, approved bool) {
+// removeOne deletes one object. Its error has been told.
+func (s *rowSync) removeOne(ctx context.Context, object client.Object, approved bool) error {
 	key := client.ObjectKeyFromObject(object)
 	there, err := s.writer.remove(ctx, object)
 	switch {
 	case apierrors.IsConflict(err):
 		s.pass.request(deletionsOnly) // Changed since the cache saw it; the next pass sees how.
-		return
+		return nil
 	case err != nil:
 		s.metrics.failed(err)
 		log.FromContext(ctx).Error(err, "Deleting an object whose row is gone failed; trying again", "object", describe(key))
-		s.pass.in(ctx, lastRetry, deletionsOnly)
-		return
+		return err
 	case !there:
-		return
+		return nil
 	}
 	if len(object.GetFinalizers()) == 0 {
 		s.view.removed(object)
@@ -184,6 +194,7 @@ func (s *rowSync) removeOne(ctx context.Context, object client.Object, approved 
 	s.metrics.configChanges.WithLabelValues(changeDeleted).Inc()
 	s.events.rowGone(object, s.kind.table(), approved)
 	log.FromContext(ctx).Info("Deleted an object whose row is gone", "object", describe(key), "id", s.kind.idOf(object), "approved", approved)
+	return nil
 }
 
 // hold tells people why objects stay whose rows are gone.

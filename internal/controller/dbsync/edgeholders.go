@@ -24,7 +24,7 @@ func (k processors) edgeNodeHolders(ctx context.Context, rows []store.ProcessorR
 	needed := map[string]bool{}
 	for i := range rows {
 		if rows[i].EdgeNode != nil {
-			needed[ObjectName(rows[i].EdgeNode.Name)] = true
+			needed[doryv1alpha1.ObjectName(rows[i].EdgeNode.Name)] = true
 		}
 	}
 	if len(needed) == 0 {
@@ -53,7 +53,7 @@ func (k processors) edgeNodeHolders(ctx context.Context, rows []store.ProcessorR
 // foresee adds whom a needed EdgeNode will belong to once it exists.
 func (h edgeHolders) foresee(needed map[string]bool, table []store.EdgeNodeRow) {
 	for i := range table {
-		name := ObjectName(table[i].Name)
+		name := doryv1alpha1.ObjectName(table[i].Name)
 		switch {
 		case !needed[name] || !table[i].Desired():
 		case h[name] == "":
@@ -69,9 +69,9 @@ func (h edgeHolders) check(node *store.EdgeNodeRef) error {
 	if node == nil {
 		return nil
 	}
-	if holder := h[ObjectName(node.Name)]; holder != "" && holder != node.ID {
+	if holder := h[doryv1alpha1.ObjectName(node.Name)]; holder != "" && holder != node.ID {
 		return fmt.Errorf("the edge node %q (%s) cannot be used, because the EdgeNode %s belongs to %s: rename one of them in edge_nodes",
-			node.Name, node.ID, ObjectName(node.Name), holder)
+			node.Name, node.ID, doryv1alpha1.ObjectName(node.Name), holder)
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ const (
 	reasonRowGone   = "RowGone"
 	reasonAdopted   = "OwnedByDatabase"
 	reasonReleased  = "OwnedByKubernetes"
+	reasonExpired   = "ApprovalExpired"
 )
 
 // narrator is the list of everything this package says in events.
@@ -53,6 +54,10 @@ func (n narrator) adopted(about runtime.Object, table string) {
 
 func (n narrator) released(about runtime.Object, table string) {
 	n.tell(about, reasonReleased, "Release", "The row in %s says source = kubernetes: the spec belongs to Kubernetes from now on", table)
+}
+
+func (n narrator) approvalExpired(about runtime.Object, table string) {
+	n.tell(about, reasonExpired, "Apply", "The approval of the deletion is taken off, because the row in %s is there", table)
 }
 
 func (n narrator) rowConflict(about runtime.Object, message string) {

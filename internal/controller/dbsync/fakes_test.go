@@ -12,9 +12,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/events"
-	testingclock "k8s.io/utils/clock/testing"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/store"
@@ -108,7 +109,13 @@ func (f *fakeStore) TerminateKubernetesProcessors(_ context.Context, processors 
 var errHalfWay = errors.New("unexpected EOF after 7 rows")
 
 // newTestSyncer makes a Syncer on fakes, with the objects in its cache.
-func newTestSyncer(t *testing.T, s Store, clock *testingclock.FakeClock, objects ...client.Object) (*Syncer, client.Client) {
+func newTestSyncer(t *testing.T, s Store, clock clock.Clock, objects ...client.Object) (*Syncer, client.Client) {
+	t.Helper()
+	return newInterceptedSyncer(t, s, clock, interceptor.Funcs{}, objects...)
+}
+
+// newInterceptedSyncer is newTestSyncer, on an API server that does as it is told.
+func newInterceptedSyncer(t *testing.T, s Store, clock clock.Clock, funcs interceptor.Funcs, objects ...client.Object) (*Syncer, client.Client) {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, doryv1alpha1.AddToScheme} {
@@ -117,6 +124,7 @@ func newTestSyncer(t *testing.T, s Store, clock *testingclock.FakeClock, objects
 		}
 	}
 	c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithStatusSubresource(&doryv1alpha1.Processor{}).
+		WithInterceptorFuncs(funcs).
 		WithIndex(&doryv1alpha1.Processor{}, indexID, func(o client.Object) []string { return []string{processors{}.idOf(o)} }).
 		WithIndex(&doryv1alpha1.EdgeNode{}, indexID, func(o client.Object) []string { return []string{edgeNodes{}.idOf(o)} }).
 		Build()

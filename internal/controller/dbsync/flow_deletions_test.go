@@ -134,15 +134,56 @@ var _ = Describe("deletions", func() {
 		Consistently(w.processors, time.Second).Should(BeNumerically(">=", 8))
 	})
 
-	It("leave the object of a row that moved until the new one exists", func() {
+	It("leave the object of a row that moved, which is refused until the object is gone", func() {
 		w.run(brisk, trusting)
 		w.settled(10)
-		w.exec(`UPDATE processors SET k8s_namespace = 'not-yet' WHERE id = 'p0'`)
-		Eventually(func() string { return w.syncError("p0") }).Should(ContainSubstring("not-yet"))
-		Consistently(w.processors, time.Second).Should(Equal(10))
-		target := newNamespaceObject()
+		before, target := w.mustProcessor("p0"), newNamespaceObject()
+		elsewhere := func() error {
+			return direct.Get(context.Background(), client.ObjectKey{Namespace: target, Name: "p0"}, &doryv1alpha1.Processor{})
+		}
 		w.exec(`UPDATE processors SET k8s_namespace = $1 WHERE id = 'p0'`, target)
-		w.settled(9)
-		Expect(direct.Get(context.Background(), client.ObjectKey{Namespace: target, Name: "p0"}, &doryv1alpha1.Processor{})).To(Succeed())
+		Eventually(func() string { return w.syncError("p0") }).Should(And(
+			ContainSubstring("changed from %q to %q", w.namespace, target), ContainSubstring("wait until Processor %s/p0 is gone", w.namespace)))
+		Eventually(func() string { return w.condition("p0") }).Should(Equal(isInvalid))
+		Consistently(elsewhere, time.Second).Should(Satisfy(apierrors.IsNotFound))
+		Expect(w.mustProcessor("p0").UID).To(Equal(before.UID))
+		Expect(w.mustProcessor("p0").Spec).To(Equal(before.Spec))
+		quietFor(w, time.Second)
+
+		By("changing it back")
+		w.exec(`UPDATE processors SET k8s_namespace = $1 WHERE id = 'p0'`, w.namespace)
+		Eventually(func() string { return w.syncError("p0") }).Should(BeEmpty())
+		Eventually(func() string { return w.condition("p0") }).Should(BeEmpty())
+		Expect(w.mustProcessor("p0").UID).To(Equal(before.UID))
+
+		By("letting it end first")
+		held := w.mustProcessor("p0")
+		held.Finalizers = []string{"example.com/slow"}
+		Expect(direct.Update(context.Background(), held)).To(Succeed())
+		w.exec(`UPDATE processors SET status = 'terminated' WHERE id = 'p0'`)
+		Eventually(func() bool { return w.mustProcessor("p0").DeletionTimestamp != nil }).Should(BeTrue())
+		w.exec(`UPDATE processors SET k8s_namespace = $1, status = 'active' WHERE id = 'p0'`, target)
+		Eventually(func() string { return w.syncError("p0") }).Should(ContainSubstring("wait until"))
+		Consistently(elsewhere, 500*time.Millisecond).Should(Satisfy(apierrors.IsNotFound))
+		held = w.mustProcessor("p0")
+		held.Finalizers = nil
+		Expect(direct.Update(context.Background(), held)).To(Succeed())
+		Eventually(elsewhere).Should(Succeed())
+		Eventually(func() string { return w.syncError("p0") }).Should(BeEmpty())
+	})
+
+	It("that were approved need a new word once the row was back", func() {
+		w.run(patient)
+		w.settled(10)
+		p := w.mustProcessor("p0")
+		p.Annotations[doryv1alpha1.AnnotationDeletionApproved] = "true"
+		Expect(direct.Update(context.Background(), p)).To(Succeed())
+		Eventually(func() map[string]string { return w.mustProcessor("p0").Annotations }).ShouldNot(HaveKey(doryv1alpha1.AnnotationDeletionApproved))
+		Eventually(func() (any, error) { return w.events("p0") }).Should(HaveKey(reasonExpired))
+		Expect(w.mustProcessor("p0").UID).To(Equal(p.UID))
+		quiet(w)
+		Expect(w.client.writes.Load()).To(BeEquivalentTo(11), "ten objects, and one annotation")
+		w.exec(`DELETE FROM processors WHERE id < 'p5'`)
+		Eventually(func() string { return w.condition("p0") }).Should(Equal(isHeld))
 	})
 })

@@ -23,7 +23,7 @@ var _ = Describe("edge nodes", func() {
 
 	node := func(name string) (*doryv1alpha1.EdgeNode, error) {
 		n := &doryv1alpha1.EdgeNode{}
-		return n, direct.Get(context.Background(), client.ObjectKey{Name: ObjectName(name)}, n)
+		return n, direct.Get(context.Background(), client.ObjectKey{Name: doryv1alpha1.ObjectName(name)}, n)
 	}
 	spec := func(name string) func() doryv1alpha1.EdgeNodeSpec {
 		return func() doryv1alpha1.EdgeNodeSpec { n, _ := node(name); return n.Spec }
@@ -43,7 +43,7 @@ var _ = Describe("edge nodes", func() {
 		w.settled(1)
 		p := w.mustProcessor("a")
 		Expect(p.Spec.Location).To(Equal(doryv1alpha1.LocationEdge))
-		Expect(p.Spec.Placement).To(Equal(&doryv1alpha1.ProcessorPlacement{EdgeNode: ObjectName("GW 2"), NodeSelector: map[string]string{"zone": "east"}}))
+		Expect(p.Spec.Placement).To(Equal(&doryv1alpha1.ProcessorPlacement{EdgeNode: doryv1alpha1.ObjectName("GW 2"), NodeSelector: map[string]string{"zone": "east"}}))
 		w.exec(`UPDATE edge_nodes SET failover_enabled = false, failover_target_node_id = NULL WHERE id = $1`, gw2)
 		Eventually(func() doryv1alpha1.FailoverPolicy { return spec("GW 2")().FailoverPolicy }).Should(Equal(doryv1alpha1.FailoverDisabled))
 		Expect(spec("GW 2")().FailoverTarget).To(BeEmpty())

@@ -95,7 +95,7 @@ var _ = Describe("a bad row", func() {
 		w.rows("Proc_6")
 		w.run(patient, trusting)
 		w.settled(1)
-		twin := ObjectName("Proc_6")
+		twin := doryv1alpha1.ObjectName("Proc_6")
 		w.rows(twin)
 		Eventually(func() string { return w.syncError(twin) }).Should(ContainSubstring(`taken by the row with id "Proc_6"`))
 		Expect(w.mustProcessor("Proc_6").Spec.ProcessorID).To(Equal("Proc_6"))
@@ -108,7 +108,7 @@ var _ = Describe("a bad row", func() {
 
 	It("whose name came together with its twin's leaves one of them well", func() {
 		w := newWorld(postgres)
-		twin := ObjectName("Proc_6")
+		twin := doryv1alpha1.ObjectName("Proc_6")
 		w.rows("Proc_6", twin)
 		w.run(patient)
 		w.settled(1)

@@ -2,6 +2,7 @@ package dbsync
 
 import (
 	"context"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -41,6 +42,28 @@ var _ = Describe("a Processor of people", func() {
 		Expect(direct.Delete(context.Background(), p)).To(Succeed())
 		w.run(patient)
 		Eventually(func() string { return source(w, "a") }).Should(HavePrefix("kubernetes/terminated"))
+	})
+
+	It("is edited itself, and not by way of its row", func() {
+		w := newWorld(postgres)
+		apply(w, "a", "")
+		w.run(patient)
+		Eventually(func() string { return source(w, "a") }).Should(HavePrefix("kubernetes/active"))
+		_, err := w.db.Exec(context.Background(), `UPDATE processors SET status = 'suspended' WHERE id = 'a'`)
+		Expect(err).To(MatchError(ContainSubstring("mirrors the Processor " + w.namespace + "/a")))
+	})
+
+	It("under a name that its row would not give it is not started a second time", func() {
+		w := newWorld(postgres)
+		w.run(brisk)
+		p := apply(w, "late", "Late_1")
+		Eventually(func() string { return source(w, "Late_1") }).Should(HavePrefix("kubernetes/active/late"))
+		w.exec(`UPDATE processors SET source = 'database', processor_template_id = 't', image_uri = NULL WHERE id = 'Late_1'`)
+		Eventually(func() string { return w.syncError("Late_1") }).Should(ContainSubstring("runs already as Processor " + w.namespace + "/late"))
+		Consistently(w.processors, time.Second).Should(Equal(1))
+		Expect(direct.Delete(context.Background(), p)).To(Succeed())
+		Eventually(func() error { _, err := w.processor("Late_1"); return err }).Should(Succeed())
+		Eventually(func() string { return w.syncError("Late_1") }).Should(BeEmpty())
 	})
 
 	It("whose id is a row's says so, and writes nothing into that row", func() {

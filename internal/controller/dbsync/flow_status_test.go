@@ -41,7 +41,7 @@ var _ = Describe("the status", func() {
 		setReady(w, "Proc_6", metav1.ConditionFalse, doryv1alpha1.ReasonNotReady, "pod-6")
 		setReady(w, "mine", metav1.ConditionTrue, doryv1alpha1.ReasonRunning, "pod-m")
 		Eventually(func() string { return status(w, "a") }).Should(Equal("healthy/pod-a/10.0.0.1/node-1/Running/3/a/true"))
-		Eventually(func() string { return status(w, "Proc_6") }).Should(Equal("unhealthy/pod-6/10.0.0.1/node-1/Running/3/" + ObjectName("Proc_6") + "/true"))
+		Eventually(func() string { return status(w, "Proc_6") }).Should(Equal("unhealthy/pod-6/10.0.0.1/node-1/Running/3/" + doryv1alpha1.ObjectName("Proc_6") + "/true"))
 		Eventually(func() string { return status(w, "mine") }).Should(Equal("healthy/pod-m/10.0.0.1/node-1/Running/3/mine/true"))
 
 		By("a row that was lost and restored learns it again")
@@ -50,7 +50,7 @@ var _ = Describe("the status", func() {
 
 		By("a Processor that is gone has no pod")
 		w.exec(`UPDATE processors SET status = 'terminated' WHERE id = 'a'`)
-		Eventually(func() string { return status(w, "a") }).Should(Equal("unknown/0/a/true"))
+		Eventually(func() string { return status(w, "a") }).Should(Equal("unknown/3/a/true"))
 	})
 
 	It("of many goes in batches, and writes nothing twice", func() {

@@ -31,6 +31,17 @@ func (h *health) report(ctx context.Context, err error) {
 	if err != nil && ctx.Err() != nil {
 		return // We were told to stop; that says nothing about the database.
 	}
+	wasDown := h.record(err)
+	switch logger := log.FromContext(ctx); {
+	case err != nil && !wasDown:
+		logger.Error(err, "The database cannot be used: everything stays as it is until it can", "unavailable", errors.Is(err, store.ErrUnavailable))
+	case err == nil && wasDown:
+		logger.Info("The database can be used again")
+	}
+}
+
+// record takes the outcome of one use of the database into the metrics, and says whether the one before failed.
+func (h *health) record(err error) (wasDown bool) {
 	value := 1.0
 	if err != nil {
 		value = 0
@@ -39,26 +50,26 @@ func (h *health) report(ctx context.Context, err error) {
 	h.metrics.componentHealthy.WithLabelValues(component).Set(value)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	switch logger := log.FromContext(ctx); {
-	case err != nil && !h.down:
-		logger.Error(err, "The database cannot be used: everything stays as it is until it can", "unavailable", errors.Is(err, store.ErrUnavailable))
-	case err == nil && h.down:
-		logger.Info("The database can be used again")
-	}
-	h.down = err != nil
+	wasDown, h.down = h.down, err != nil
+	return wasDown
 }
 
 // retry grows the wait between tries. It is for one goroutine.
-type retry struct{ backoff wait.Backoff }
+type retry struct {
+	backoff     wait.Backoff
+	first, last time.Duration
+}
 
-func newRetry() *retry {
-	r := &retry{}
+func newRetry() *retry { return newRetryBetween(firstRetry, lastRetry) }
+
+func newRetryBetween(first, last time.Duration) *retry {
+	r := &retry{first: first, last: last}
 	r.reset()
 	return r
 }
 
 func (r *retry) reset() {
-	r.backoff = wait.Backoff{Duration: firstRetry, Factor: 2, Jitter: 0.1, Steps: 30, Cap: lastRetry}
+	r.backoff = wait.Backoff{Duration: r.first, Factor: 2, Jitter: 0.1, Steps: 30, Cap: r.last}
 }
 
 func (r *retry) next() time.Duration { return r.backoff.Step() }

@@ -26,6 +26,8 @@ type kind interface {
 	same(want, have client.Object) bool
 	// fit is want, without what current cannot take any more.
 	fit(want, current client.Object) client.Object
+	// staysPut says that an object must not be replaced by one under another key, because it runs and has state.
+	staysPut() bool
 	// replace makes changed what want asks for, where server-side apply left something of another writer.
 	replace(changed, want client.Object)
 
@@ -47,31 +49,25 @@ type listing struct {
 	each func(yield func(desired) bool)
 }
 
-// inventory lists all objects of a kind from the cache, without copying them.
-func takeInventory(ctx context.Context, reader client.Reader, k kind) (inventory, error) {
+// takeInventory lists all objects of a kind from the cache, without copying them.
+func takeInventory(ctx context.Context, reader client.Reader, k kind) (*inventory, error) {
 	list := k.newList()
 	if err := reader.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
-		return inventory{}, fmt.Errorf("listing all %ss from the cache: %w", k.name(), err)
+		return nil, fmt.Errorf("listing all %ss from the cache: %w", k.name(), err)
 	}
 	items := k.items(list)
-	inv := inventory{byKey: make(map[types.NamespacedName]client.Object, len(items)), idOf: k.idOf}
+	inv := &inventory{byKey: make(map[types.NamespacedName]client.Object, len(items)), idOf: k.idOf}
 	for _, object := range items {
 		inv.byKey[client.ObjectKeyFromObject(object)] = object
 	}
 	return inv, nil
 }
 
-// ownedByID lists the database-owned objects that stand for an id, from the cache, without copying them.
-func ownedByID(ctx context.Context, reader client.Reader, k kind, id string) ([]client.Object, error) {
+// byID lists the objects that stand for an id, from the cache, without copying them.
+func byID(ctx context.Context, reader client.Reader, k kind, id string) ([]client.Object, error) {
 	list := k.newList()
 	if err := reader.List(ctx, list, client.MatchingFields{indexID: id}, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing the %ss with id %q from the cache: %w", k.name(), id, err)
 	}
-	var found []client.Object
-	for _, object := range k.items(list) {
-		if owned(object) {
-			found = append(found, object)
-		}
-	}
-	return found, nil
+	return k.items(list), nil
 }

@@ -30,6 +30,9 @@ func (edgeNodes) same(want, have client.Object) bool {
 	return sameEdgeNode(asEdgeNode(want), asEdgeNode(have))
 }
 
+// staysPut: an EdgeNode has no state, and those of a renamed row may replace each other.
+func (edgeNodes) staysPut() bool { return false }
+
 func (edgeNodes) fit(want, _ client.Object) client.Object { return want }
 
 func (edgeNodes) replace(changed, want client.Object) {
@@ -95,7 +98,7 @@ func edgeListing(rows, targets []store.EdgeNodeRow) listing {
 }
 
 func edgeNodeKey(row store.EdgeNodeRow) types.NamespacedName {
-	return types.NamespacedName{Name: ObjectName(row.Name)}
+	return types.NamespacedName{Name: doryv1alpha1.ObjectName(row.Name)}
 }
 
 func desiredEdgeNode(row store.EdgeNodeRow, target *store.EdgeNodeRow) desired {

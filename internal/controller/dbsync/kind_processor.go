@@ -45,6 +45,8 @@ func (processors) fit(want, current client.Object) client.Object {
 	return &fitted
 }
 
+func (processors) staysPut() bool { return true }
+
 func (processors) replace(changed, want client.Object) {
 	asProcessor(want).Spec.DeepCopyInto(&asProcessor(changed).Spec)
 }
@@ -99,7 +101,7 @@ func (k processors) listing(ctx context.Context, rows []store.ProcessorRow) (lis
 }
 
 func processorKey(row store.ProcessorRow) types.NamespacedName {
-	key := types.NamespacedName{Namespace: row.Namespace, Name: ObjectName(row.ID)}
+	key := types.NamespacedName{Namespace: row.Namespace, Name: doryv1alpha1.ObjectName(row.ID)}
 	if row.Source != store.SourceDatabase && row.K8sName != "" {
 		key.Name = row.K8sName
 	}

@@ -33,6 +33,9 @@ type passes struct {
 	pending bool
 	scope   scope
 	wake    chan struct{}
+	// due is when the one deferred request is made, and dueScope what it asks for. No time: there is none.
+	due      time.Time
+	dueScope scope
 }
 
 func newPasses(c clock.Clock, interval time.Duration) *passes {
@@ -99,10 +102,35 @@ func (p *passes) rest(ctx context.Context, d time.Duration) {
 	}
 }
 
-// in asks for a pass after a while.
+// in asks for a pass after a while. Of several such requests the earliest counts, and asks for all of them.
 func (p *passes) in(ctx context.Context, d time.Duration, s scope) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	due := p.clock.Now().Add(d)
+	if !p.due.IsZero() {
+		p.dueScope = max(p.dueScope, s)
+		if !p.due.After(due) {
+			return
+		}
+	} else {
+		p.dueScope = s
+	}
+	p.due = due
 	go func() {
 		p.rest(ctx, d)
-		p.request(s)
+		if s, mine := p.takeDue(due); mine {
+			p.request(s)
+		}
 	}()
+}
+
+// takeDue ends the deferred request, if it is still the one of that time.
+func (p *passes) takeDue(due time.Time) (scope, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.due.Equal(due) {
+		return deletionsOnly, false // An earlier one took its place.
+	}
+	p.due = time.Time{}
+	return p.dueScope, true
 }

@@ -53,7 +53,7 @@ type registrar struct {
 // work serves the queue until it is shut down.
 func (r *registrar) work(ctx context.Context) {
 	for {
-		entries := r.nextBatch()
+		entries := nextBatch(r.queue)
 		if entries == nil || ctx.Err() != nil {
 			return
 		}
@@ -61,30 +61,12 @@ func (r *registrar) work(ctx context.Context) {
 	}
 }
 
-// nextBatch is rowSync.nextBatch for entries.
-func (r *registrar) nextBatch() []entry {
-	var entries []entry
-	taken := map[entry]bool{}
-	for len(entries) == 0 || (len(entries) < maxBatch && r.queue.Len() > 0) {
-		e, _, shutdown := r.queue.GetWithPriority()
-		if shutdown {
-			return nil
-		}
-		r.queue.Done(e)
-		if !taken[e] {
-			taken[e] = true
-			entries = append(entries, e)
-		}
-	}
-	return entries
-}
-
 // reconcile brings the rows of some Processors to what the Processors are now.
 func (r *registrar) reconcile(ctx context.Context, entries []entry) {
 	present, gone, err := r.observe(ctx, entries)
-	var conflicts []store.Conflict
+	var done outcome
 	if err == nil {
-		conflicts, err = r.write(ctx, present, gone)
+		done, err = r.write(ctx, present, gone)
 		r.health.report(ctx, err)
 	}
 	if err != nil {
@@ -92,7 +74,7 @@ func (r *registrar) reconcile(ctx context.Context, entries []entry) {
 		return
 	}
 	r.outage.reset()
-	for _, e := range r.judge(ctx, present, gone, conflicts) {
+	for _, e := range r.judge(ctx, present, gone, done) {
 		r.queue.AddWithOpts(priorityqueue.AddOpts{RateLimited: true}, e)
 	}
 }
@@ -118,9 +100,16 @@ func (r *registrar) observe(ctx context.Context, entries []entry) (present []*do
 	return present, gone, nil
 }
 
+// outcome is what came of bringing the table up to date.
+type outcome struct {
+	conflicts []store.Conflict
+	// lost are the Processors that the database did not take.
+	lost map[types.NamespacedName]bool
+}
+
 // write brings the table up to date. If the batch fails as a whole, each entry is tried alone, so that one that
 // the database cannot take stands in nobody's way.
-func (r *registrar) write(ctx context.Context, present []*doryv1alpha1.Processor, gone []entry) ([]store.Conflict, error) {
+func (r *registrar) write(ctx context.Context, present []*doryv1alpha1.Processor, gone []entry) (outcome, error) {
 	rows := make([]store.KubernetesProcessor, len(present))
 	for i, p := range present {
 		rows[i] = kubernetesRow(p)
@@ -132,28 +121,31 @@ func (r *registrar) write(ctx context.Context, present []*doryv1alpha1.Processor
 	// Ending comes first: the id of a Processor that is gone may be another's by now.
 	err := inOneOrAlone(ended, func(batch []store.KubernetesProcessor) error {
 		return r.store.TerminateKubernetesProcessors(ctx, batch)
-	}, r.lost(ctx))
+	}, func(row store.KubernetesProcessor, err error) {
+		r.failed(ctx, row, err, "The database does not end the row of a Processor that is gone; trying again")
+	})
 	if err != nil {
-		return nil, fmt.Errorf("ending the rows of %d Processors: %w", len(ended), err)
+		return outcome{}, fmt.Errorf("ending the rows of %d Processors: %w", len(ended), err)
 	}
-	var conflicts []store.Conflict
+	done := outcome{lost: map[types.NamespacedName]bool{}}
 	err = inOneOrAlone(rows, func(batch []store.KubernetesProcessor) error {
 		found, err := r.store.UpsertKubernetesProcessors(ctx, batch)
-		conflicts = append(conflicts, found...)
+		done.conflicts = append(done.conflicts, found...)
 		return err
-	}, r.lost(ctx))
+	}, func(row store.KubernetesProcessor, err error) {
+		done.lost[types.NamespacedName{Namespace: row.Namespace, Name: row.Name}] = true
+		r.failed(ctx, row, err, "The database does not take a Processor; trying again")
+	})
 	if err != nil {
-		return nil, fmt.Errorf("listing %d Processors in the database: %w", len(rows), err)
+		return outcome{}, fmt.Errorf("listing %d Processors in the database: %w", len(rows), err)
 	}
-	return conflicts, nil
+	return done, nil
 }
 
-// lost says that the database did not take one Processor.
-func (r *registrar) lost(ctx context.Context) func(store.KubernetesProcessor, error) {
-	return func(row store.KubernetesProcessor, err error) {
-		r.metrics.failed(err)
-		log.FromContext(ctx).Error(err, "The database does not take a Processor; it stays unlisted", "id", row.ID, "namespace", row.Namespace, "name", row.Name)
-	}
+// failed says that the database did not take one entry. The next full pass finds it again.
+func (r *registrar) failed(ctx context.Context, row store.KubernetesProcessor, err error, message string) {
+	r.metrics.failed(err)
+	log.FromContext(ctx).Error(err, message, "id", row.ID, "namespace", row.Namespace, "name", row.Name)
 }
 
 // inOneOrAlone hands a batch over in one, and one by one if it fails for its content. An unavailable database
@@ -179,15 +171,19 @@ func inOneOrAlone[T any](batch []T, do func([]T) error, lost func(T, error)) err
 }
 
 // judge keeps book of who has a row, tells the ones that have none why, and returns whom that could not be told.
-func (r *registrar) judge(ctx context.Context, present []*doryv1alpha1.Processor, gone []entry, conflicts []store.Conflict) (again []entry) {
-	held := make(map[types.NamespacedName]store.Conflict, len(conflicts))
-	for _, c := range conflicts {
+// Of a Processor that the database did not take nothing new is known.
+func (r *registrar) judge(ctx context.Context, present []*doryv1alpha1.Processor, gone []entry, done outcome) (again []entry) {
+	held := make(map[types.NamespacedName]store.Conflict, len(done.conflicts))
+	for _, c := range done.conflicts {
 		held[types.NamespacedName{Namespace: c.Namespace, Name: c.Name}] = c
 	}
 	for _, e := range gone {
 		r.note(e.key(), "", false)
 	}
 	for _, p := range present {
+		if done.lost[client.ObjectKeyFromObject(p)] {
+			continue
+		}
 		conflict, isHeld := held[client.ObjectKeyFromObject(p)]
 		if r.note(client.ObjectKeyFromObject(p), p.ID(), isHeld) {
 			r.listed(p.ID())

@@ -96,7 +96,7 @@ func checkJoined(row store.ProcessorRow) error {
 
 func rowMeta(row store.ProcessorRow, warnings []string) metav1.ObjectMeta {
 	meta := metav1.ObjectMeta{
-		Name:      ObjectName(row.ID),
+		Name:      doryv1alpha1.ObjectName(row.ID),
 		Namespace: row.Namespace,
 		Labels:    map[string]string{doryv1alpha1.LabelSource: doryv1alpha1.SourceDatabase},
 		Annotations: map[string]string{

@@ -31,7 +31,7 @@ func RenderEdgeNode(row store.EdgeNodeRow, failoverTarget *store.EdgeNodeRow) (*
 	}
 	return &doryv1alpha1.EdgeNode{
 		ObjectMeta: metav1.ObjectMeta{
-			Name:        ObjectName(row.Name),
+			Name:        doryv1alpha1.ObjectName(row.Name),
 			Labels:      map[string]string{doryv1alpha1.LabelSource: doryv1alpha1.SourceDatabase},
 			Annotations: map[string]string{doryv1alpha1.AnnotationRowRevision: strconv.FormatInt(row.Revision, 10)},
 		},
@@ -53,8 +53,8 @@ func failoverTargetOf(row store.EdgeNodeRow, target *store.EdgeNodeRow) (string,
 		return "", fmt.Errorf("failover_target_node_id %q names no row of edge_nodes: set it to one, or to NULL for the cloud", row.FailoverTargetID)
 	case !target.Desired():
 		return "", fmt.Errorf("failover_target_node_id names the edge node %q, which is decommissioned: choose another, or NULL for the cloud", target.Name)
-	case ObjectName(target.Name) == ObjectName(row.Name):
+	case doryv1alpha1.ObjectName(target.Name) == doryv1alpha1.ObjectName(row.Name):
 		return "", fmt.Errorf("failover_target_node_id names an edge node of the same name, %q: rename one of them", target.Name)
 	}
-	return ObjectName(target.Name), nil
+	return doryv1alpha1.ObjectName(target.Name), nil
 }

@@ -24,7 +24,7 @@ func placementOf(row store.ProcessorRow) (doryv1alpha1.Location, *doryv1alpha1.P
 	}
 	placement := &doryv1alpha1.ProcessorPlacement{NodeSelector: selector}
 	if row.EdgeNode != nil {
-		placement.EdgeNode = ObjectName(row.EdgeNode.Name)
+		placement.EdgeNode = doryv1alpha1.ObjectName(row.EdgeNode.Name)
 	}
 	nowhere := placement.EdgeNode == "" && len(selector) == 0
 	switch {

@@ -134,7 +134,7 @@ func TestRender(t *testing.T) {
 		"on an edge node": {
 			row: rowWith(edgeNode("GW 1")),
 			want: defaultSpec(func(s *doryv1alpha1.ProcessorSpec) {
-				s.Location, s.Placement = doryv1alpha1.LocationEdge, &doryv1alpha1.ProcessorPlacement{EdgeNode: ObjectName("GW 1")}
+				s.Location, s.Placement = doryv1alpha1.LocationEdge, &doryv1alpha1.ProcessorPlacement{EdgeNode: doryv1alpha1.ObjectName("GW 1")}
 			}),
 		},
 		"on any edge node of a zone": {
@@ -189,7 +189,7 @@ func TestRenderMarks(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := metav1.ObjectMeta{
-		Name: ObjectName("Proc_6"), Namespace: "floor", Labels: map[string]string{"dory.io/source": "database"},
+		Name: doryv1alpha1.ObjectName("Proc_6"), Namespace: "floor", Labels: map[string]string{"dory.io/source": "database"},
 		Annotations: map[string]string{"dory.io/processor-id": "Proc_6", "dory.io/row-revision": "7", "dory.io/template-warnings": "unknown key x"},
 	}
 	if diff := cmp.Diff(want, p.ObjectMeta); diff != "" || p.Spec.ProcessorID != "Proc_6" {
@@ -314,7 +314,7 @@ func TestRenderEdgeNode(t *testing.T) {
 	}{
 		"plain":                  {row(), nil, doryv1alpha1.EdgeNodeSpec{EdgeNodeID: "e1", OrganizationID: "o1", NodeName: "gw-1", FailoverPolicy: "Disabled"}, ""},
 		"with a node's name":     {row(func(r *store.EdgeNodeRow) { r.KubernetesNode = "node-1" }), nil, doryv1alpha1.EdgeNodeSpec{EdgeNodeID: "e1", OrganizationID: "o1", NodeName: "node-1", FailoverPolicy: "Disabled"}, ""},
-		"with a failover target": {row(pointing), &other, doryv1alpha1.EdgeNodeSpec{EdgeNodeID: "e1", OrganizationID: "o1", NodeName: "gw-1", FailoverPolicy: "Enabled", FailoverTarget: ObjectName("GW 2")}, ""},
+		"with a failover target": {row(pointing), &other, doryv1alpha1.EdgeNodeSpec{EdgeNodeID: "e1", OrganizationID: "o1", NodeName: "gw-1", FailoverPolicy: "Enabled", FailoverTarget: doryv1alpha1.ObjectName("GW 2")}, ""},
 		"no such target":         {row(pointing), nil, doryv1alpha1.EdgeNodeSpec{}, `failover_target_node_id "e2" names no row`},
 		"a target that is gone":  {row(pointing), &ended, doryv1alpha1.EdgeNodeSpec{}, "decommissioned"},
 		"a target of its name":   {row(pointing), &twin, doryv1alpha1.EdgeNodeSpec{}, "of the same name"},

@@ -3,6 +3,7 @@ package dbsync
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,14 +17,13 @@ import (
 )
 
 const (
-	// maxBatch bounds how many rows are read by one query, and for how long a hint may wait for a batch before it.
-	maxBatch = 100
 	// workers write that many objects of a batch at once.
 	workers = 16
 	// backlog is the priority of what a full pass finds, below that of a fresh hint.
 	backlog = -1
 
 	// firstRowRetry and lastRowRetry bound the wait before a failed or refused object is tried again.
+	// The same bounds hold for passes that could not delete everything, next to those on the timer.
 	firstRowRetry = 250 * time.Millisecond
 	lastRowRetry  = 10 * time.Minute
 )
@@ -47,36 +47,19 @@ type rowSync struct {
 	unlisted func(id string)
 	// outage times the tries to read the table for a batch.
 	outage *retry
+	// refusals times the tries to delete what the API server keeps. Only passes use it.
+	refusals *retry
 }
 
 // work serves the queue until it is shut down.
 func (s *rowSync) work(ctx context.Context) {
 	for {
-		ids := s.nextBatch()
+		ids := nextBatch(s.queue)
 		if ids == nil || ctx.Err() != nil {
 			return
 		}
 		s.reconcile(ctx, ids)
 	}
-}
-
-// nextBatch waits for an id and takes what else is ready; nil at the end. Ids are given back at once, because
-// there is only this one consumer, and one that comes again meanwhile is simply served again.
-func (s *rowSync) nextBatch() []string {
-	var ids []string
-	taken := map[string]bool{}
-	for len(ids) == 0 || (len(ids) < maxBatch && s.queue.Len() > 0) {
-		id, _, shutdown := s.queue.GetWithPriority()
-		if shutdown {
-			return nil
-		}
-		s.queue.Done(id)
-		if !taken[id] {
-			taken[id] = true
-			ids = append(ids, id)
-		}
-	}
-	return ids
 }
 
 // reconcile brings the objects of some rows to what the rows say now.
@@ -139,7 +122,10 @@ func (s *rowSync) observe(ctx context.Context, ids []string) (tasks []*task, gon
 // look reads what a decision about one row needs, from the cache.
 func (s *rowSync) look(ctx context.Context, row desired) *task {
 	t := &task{situation: situation{row: row}}
-	if t.current, t.err = s.view.get(ctx, row.key); t.err != nil {
+	if t.current, t.err = s.view.get(ctx, row.key); t.err == nil && t.current == nil {
+		t.current, t.err = s.elsewhere(ctx, row)
+	}
+	if t.err != nil {
 		return t
 	}
 	if t.current != nil {
@@ -149,6 +135,18 @@ func (s *rowSync) look(ctx context.Context, row desired) *task {
 	}
 	t.applied = t.current
 	return t
+}
+
+// elsewhere finds the row's object under another key than the row's; nil if there is none.
+func (s *rowSync) elsewhere(ctx context.Context, row desired) (client.Object, error) {
+	if !s.kind.staysPut() {
+		return nil, nil //nolint:nilnil // Nothing is there and nothing is wrong.
+	}
+	cached, err := byID(ctx, s.reader, s.kind, row.id)
+	if err != nil {
+		return nil, err
+	}
+	return settlement(row, s.view.withID(cached, func(o client.Object) bool { return s.kind.idOf(o) == row.id })), nil
 }
 
 func (s *rowSync) namespaceMissing(ctx context.Context, name string) (bool, error) {
@@ -189,11 +187,11 @@ func (s *rowSync) dismiss(ctx context.Context, gone []string) {
 	for _, id := range gone {
 		s.book.set(id, trouble{})
 		s.queue.Forget(id)
-		objects, err := ownedByID(ctx, s.reader, s.kind, id)
+		objects, err := byID(ctx, s.reader, s.kind, id)
 		if err != nil {
 			log.FromContext(ctx).Error(err, "Looking for the objects of a row that is gone", "id", id)
 		}
-		if len(objects) > 0 || err != nil {
+		if slices.ContainsFunc(objects, owned) || err != nil {
 			s.pass.request(deletionsOnly)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 
 // actOn carries out one decision.
 func (s *rowSync) actOn(ctx context.Context, t *task) {
-	steps := []func(context.Context, *task) error{s.release, s.apply, s.setCondition}
+	steps := []func(context.Context, *task) error{s.release, s.apply, s.keep, s.setCondition}
 	for _, step := range steps {
 		if t.err == nil {
 			t.err = step(ctx, t)
@@ -52,6 +52,20 @@ func (s *rowSync) apply(ctx context.Context, t *task) error {
 		return nil
 	}
 	return err
+}
+
+// keep takes a person's approval of the deletion off the object, if it is still there.
+func (s *rowSync) keep(ctx context.Context, t *task) error {
+	if !t.keep || !hasApproval(t.applied) {
+		return nil
+	}
+	kept, err := s.writer.unannotate(ctx, t.applied, doryv1alpha1.AnnotationDeletionApproved)
+	if err != nil {
+		return err
+	}
+	s.written(t, kept)
+	s.events.approvalExpired(kept, s.kind.table())
+	return nil
 }
 
 // refusedSituation is what the decision is about once the API server has said no.

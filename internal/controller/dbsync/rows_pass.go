@@ -35,7 +35,7 @@ func (s *rowSync) runPass(ctx context.Context, what scope) error {
 }
 
 // compare queues the rows whose objects, conditions or sync_errors are not as they should be.
-func (s *rowSync) compare(ctx context.Context, found listing, inv inventory) error {
+func (s *rowSync) compare(ctx context.Context, found listing, inv *inventory) error {
 	namespaces, err := s.namespaces(ctx)
 	if err != nil {
 		return err
@@ -55,12 +55,15 @@ func (s *rowSync) compare(ctx context.Context, found listing, inv inventory) err
 }
 
 // unsettled says whether there is anything to do about a row, and notes a row in error.
-func (s *rowSync) unsettled(row desired, inv inventory, namespaces map[string]bool) bool {
+func (s *rowSync) unsettled(row desired, inv *inventory, namespaces map[string]bool) bool {
 	at := situation{row: row, refusal: s.book.refusal(row.id, row.revision), noNamespace: row.key.Namespace != "" && !namespaces[row.key.Namespace]}
 	if cached, ok := inv.byKey[row.key]; ok {
 		at.current = cached
 	}
-	if at.current = s.view.latest(row.key, at.current); at.current != nil {
+	if at.current = s.view.latest(row.key, at.current); at.current == nil && s.kind.staysPut() {
+		at.current = settlement(row, inv.withID(row.id))
+	}
+	if at.current != nil {
 		at.compare(s.kind)
 	}
 	d := decide(at)

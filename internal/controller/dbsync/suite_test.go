@@ -87,11 +87,17 @@ type world struct {
 	store     *store.Store
 	registry  *prometheus.Registry
 	client    *countingClient
+	prepare   func(context.Context) error
 	stop      func()
 }
 
 // setting changes how a world's operator is set up.
 type setting func(*Options, *store.Config)
+
+// preparing lets the sync prepare the database.
+func (w *world) preparing(prepare func(context.Context) error) setting {
+	return func(*Options, *store.Config) { w.prepare = prepare }
+}
 
 // patient is a resync that never comes within a test, so that what happens is not its doing.
 func patient(o *Options, _ *store.Config) { o.Resync = time.Hour }
@@ -109,13 +115,25 @@ func trusting(o *Options, _ *store.Config) { o.DeletionWindow = time.Millisecond
 
 // newWorld makes a world whose sync does not run yet.
 func newWorld(server *pgtest.Server) *world {
-	w := &world{server: server, url: server.NewDatabase(GinkgoTB()), namespace: newNamespaceObject()}
+	w := newEmptyWorld(server, server.NewDatabase(GinkgoTB()))
+	w.template()
+	return w
+}
+
+// newEmptyWorld makes a world whose database has nothing of ours.
+func newEmptyWorld(server *pgtest.Server, url string) *world {
+	w := &world{server: server, url: url, namespace: newNamespaceObject()}
 	w.connect()
+	DeferCleanup(removeAll)
+	return w
+}
+
+// template makes the template that rows have.
+func (w *world) template() {
+	GinkgoHelper()
 	w.exec(`INSERT INTO processor_templates (id, slug) VALUES ('t', 'camera')`)
 	w.exec(`INSERT INTO processor_template_versions (id, processor_template_id, image_uri, version, is_active, runtime_config_template)
 		VALUES ('v1', 't', 'registry.example/camera:1', '1', true, $1), ('v2', 't', 'registry.example/camera:2', '2', false, $1)`, typicalConfig)
-	DeferCleanup(removeAll)
-	return w
 }
 
 func (w *world) connect() {
@@ -163,7 +181,7 @@ func (w *world) run(settings ...setting) {
 	mgr, err := ctrl.NewManager(restConfig, ctrl.Options{Scheme: scheme, Metrics: server.Options{BindAddress: "0"}})
 	Expect(err).NotTo(HaveOccurred())
 	w.client = &countingClient{Client: mgr.GetClient()}
-	syncer, err := New(Config{Client: w.client, Store: w.store, Recorder: mgr.GetEventRecorder("db-sync"), Registerer: w.registry, Options: options})
+	syncer, err := New(Config{Client: w.client, Store: w.store, Recorder: mgr.GetEventRecorder("db-sync"), Registerer: w.registry, Prepare: w.prepare, Options: options})
 	Expect(err).NotTo(HaveOccurred())
 	ctx, cancel := context.WithCancel(context.Background())
 	Expect(syncer.SetupWithManager(ctx, mgr)).To(Succeed())
@@ -212,7 +230,7 @@ func (w *world) syncError(id string) string {
 }
 
 func (w *world) key(id string) types.NamespacedName {
-	return types.NamespacedName{Namespace: w.namespace, Name: ObjectName(id)}
+	return types.NamespacedName{Namespace: w.namespace, Name: doryv1alpha1.ObjectName(id)}
 }
 
 // processor reads a Processor past all caches.

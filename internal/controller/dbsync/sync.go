@@ -81,6 +81,9 @@ type Config struct {
 	Client client.Client
 	// Store is the database.
 	Store Store
+	// Prepare makes the database fit to be read, such as by bringing its schema up to date. It is tried until it
+	// succeeds, and nothing else is asked of the database before. Nil for nothing to do.
+	Prepare func(context.Context) error
 	// Recorder takes the events.
 	Recorder events.EventRecorder
 	// Registerer takes the metrics; nil for none.
@@ -92,6 +95,8 @@ type Config struct {
 // Syncer keeps the database and Kubernetes in step. It runs on the leader only.
 type Syncer struct {
 	store     Store
+	prepare   func(context.Context) error
+	health    *health
 	options   Options
 	informers cache.Informers
 
@@ -123,7 +128,7 @@ func New(c Config) (*Syncer, error) {
 		reader: c.Client, writer: writer{client: c.Client, clock: c.Options.Clock}, events: narrator{c.Recorder},
 		metrics: m, health: &health{metrics: m}, options: c.Options,
 	}
-	s := &Syncer{store: c.Store, options: c.Options, registered: newPasses(c.Options.Clock, c.Options.Resync)}
+	s := &Syncer{store: c.Store, prepare: c.Prepare, health: parts.health, options: c.Options, registered: newPasses(c.Options.Clock, c.Options.Resync)}
 	s.processors = parts.rowSync(processors{store: c.Store, reader: c.Client})
 	s.edgeNodes = parts.rowSync(edgeNodes{store: c.Store})
 	s.registrar = parts.registrar(c.Store, s.processors.view)
@@ -150,7 +155,7 @@ func (c shared) rowSync(k kind) *rowSync {
 		kind: k, reader: c.reader, view: newView(c.reader, k.newObject, now), writer: c.writer, events: c.events,
 		metrics: c.metrics, health: c.health, options: c.options, queue: newQueue[string]("db-sync-" + k.table()),
 		book: newBook(), pass: newPasses(now, c.options.Resync), guard: newDeletionGuard(now, c.options.DeletionWindow),
-		outage: newRetry(),
+		outage: newRetry(), refusals: newRetryBetween(firstRowRetry, lastRowRetry),
 	}
 }
 
@@ -205,6 +210,9 @@ func (s *Syncer) Start(ctx context.Context) error {
 	ctx = log.IntoContext(ctx, log.FromContext(ctx).WithName("db-sync"))
 	if s.informers == nil {
 		return errors.New("db-sync was not set up: call SetupWithManager first")
+	}
+	if !s.prepared(ctx) {
+		return nil // We were told to stop.
 	}
 	unwatch, err := s.watch(ctx, s.informers)
 	if err != nil {

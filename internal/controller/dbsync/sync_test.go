@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,11 +15,16 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	testingclock "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/store"
@@ -82,6 +89,18 @@ func TestAShortListDeletesNothing(t *testing.T) {
 	}
 }
 
+// A row that moves right after its object was made is refused also while the cache does not show the object yet.
+func TestARowThatMovesBeforeTheCacheKnows(t *testing.T) {
+	row := rowWith(func(r *store.ProcessorRow) { r.Namespace = "b" })
+	database := &fakeStore{rows: []store.ProcessorRow{row}, told: map[string]string{}}
+	s, c := newTestSyncer(t, database, testingclock.NewFakeClock(start()), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "b"}})
+	s.processors.view.wrote(object("cam-1", in("a")))
+	s.processors.reconcile(t.Context(), []string{"cam-1"})
+	if n := left(t, c); n != 0 || !strings.Contains(database.told["cam-1"], `changed from "a" to "b"`) {
+		t.Errorf("%d objects are made, the row was told %q; want it refused", n, database.told)
+	}
+}
+
 func TestAPassDeletesOrHolds(t *testing.T) {
 	rows := func(n int) []store.ProcessorRow {
 		var rows []store.ProcessorRow
@@ -118,11 +137,14 @@ func TestAPassDeletesOrHolds(t *testing.T) {
 }
 
 // lateStore gets a row after it was listed and before its object is deleted.
-type lateStore struct{ *fakeStore }
+type lateStore struct {
+	*fakeStore
+	namespace string
+}
 
 func (l lateStore) ListProcessors(ctx context.Context) ([]store.ProcessorRow, error) {
 	rows, err := l.fakeStore.ListProcessors(ctx)
-	l.rows = append(l.rows, rowWith(func(r *store.ProcessorRow) { r.ID = "p9" }))
+	l.rows = append(l.rows, rowWith(func(r *store.ProcessorRow) { r.ID, r.Namespace = "p9", l.namespace }))
 	return rows, err
 }
 
@@ -131,12 +153,14 @@ func TestAnObjectWhoseRowCameMeanwhileStays(t *testing.T) {
 	for i := range 9 {
 		rows = append(rows, rowWith(func(r *store.ProcessorRow) { r.ID = fmt.Sprintf("p%d", i) }))
 	}
-	s, c := newTestSyncer(t, lateStore{&fakeStore{rows: rows}}, testingclock.NewFakeClock(start()), fleet(10)...)
-	if err := s.processors.runPass(t.Context(), deletionsOnly); err != nil {
-		t.Fatal(err)
-	}
-	if n := left(t, c); n != 10 {
-		t.Errorf("%d objects are left, want all 10", n)
+	for _, namespace := range []string{"default", "another"} {
+		s, c := newTestSyncer(t, lateStore{&fakeStore{rows: rows}, namespace}, testingclock.NewFakeClock(start()), fleet(10)...)
+		if err := s.processors.runPass(t.Context(), deletionsOnly); err != nil {
+			t.Fatal(err)
+		}
+		if n := left(t, c); n != 10 {
+			t.Errorf("row in %s: %d objects are left, want all 10", namespace, n)
+		}
 	}
 }
 
@@ -175,6 +199,105 @@ func TestPassesRunAtOnceThenOnTheTimerAndOnRequest(t *testing.T) {
 		want := []string{"2@0s", "1@10s", "0@11s", "2@30s", "2@31s"}
 		if diff := cmp.Diff(want, ran); diff != "" {
 			t.Errorf("passes, as scope@time (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestOneDeferredRequestIsKept(t *testing.T) {
+	now := testingclock.NewFakeClock(start())
+	p := newPasses(now, time.Hour)
+	for range 100 {
+		p.in(t.Context(), 10*time.Second, deletionsOnly)
+	}
+	p.in(t.Context(), 20*time.Second, contents)
+	if due := p.due; !due.Equal(start().Add(10 * time.Second)) {
+		t.Errorf("due at %s, want the first time", due)
+	}
+	p.in(t.Context(), 5*time.Second, deletionsOnly)
+	for now.Waiters() < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	if n := now.Waiters(); n != 2 {
+		t.Errorf("%d goroutines wait, want one, and one whose time was too late", n)
+	}
+	now.Step(5 * time.Second)
+	<-p.wake
+	if what, pending := p.take(); !pending || what != contents {
+		t.Errorf("requested %v, %v; want all that was asked for", what, pending)
+	}
+	now.Step(time.Hour)
+	p.in(t.Context(), time.Second, deletionsOnly)
+	for now.Waiters() < 1 {
+		time.Sleep(time.Millisecond)
+	}
+	if _, pending := p.take(); pending {
+		t.Error("the time that was too late asks for a pass of its own")
+	}
+}
+
+// A deletion that the API server refuses for long is tried ever more rarely, and not by each object on its own.
+func TestRefusedDeletionsBackOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var deletes atomic.Int64
+		refuse := interceptor.Funcs{Delete: func(context.Context, client.WithWatch, client.Object, ...client.DeleteOption) error {
+			deletes.Add(1)
+			return apierrors.NewForbidden(schema.GroupResource{Resource: "processors"}, "", errors.New("no deletions here"))
+		}}
+		database := &fakeStore{total: 10, told: map[string]string{}}
+		for i := range 8 {
+			database.rows = append(database.rows, rowWith(func(r *store.ProcessorRow) { r.ID = fmt.Sprintf("p%d", i) }))
+		}
+		s, _ := newInterceptedSyncer(t, database, clock.RealClock{}, refuse, fleet(10)...)
+		before := runtime.NumGoroutine()
+		p := newPasses(clock.RealClock{}, 24*time.Hour)
+		s.processors.pass = p
+		go p.run(ctx, func(ctx context.Context, _ scope) error { return s.processors.runPass(ctx, deletionsOnly) })
+		time.Sleep(time.Hour)
+		if n := deletes.Load(); n < 2*6 || n > 2*30 {
+			t.Errorf("2 objects were tried %d times in an hour, want 6 to 30 times each", n)
+		}
+		if more := runtime.NumGoroutine() - before; more > 3 {
+			t.Errorf("%d more goroutines after an hour, want the passes and one request", more)
+		}
+		cancel()
+		synctest.Wait()
+	})
+}
+
+func TestTheDatabaseIsPreparedBeforeItIsRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := newTestSyncer(t, &fakeStore{}, clock.RealClock{}) // Every use of the fake's Listen would panic.
+		begin := time.Now()
+		var tries []time.Duration
+		s.prepare = func(context.Context) error {
+			tries = append(tries, time.Since(begin).Round(time.Second))
+			if len(tries) < 9 {
+				if len(tries) > 1 && testutil.ToFloat64(s.health.metrics.componentHealthy.WithLabelValues(component)) != 0 {
+					t.Error("db-sync counts as healthy while the database cannot be prepared")
+				}
+				return store.ErrUnavailable
+			}
+			return nil
+		}
+		if !s.prepared(t.Context()) || len(tries) != 9 {
+			t.Fatalf("not prepared after %v", tries)
+		}
+		for i, gap := range []int{1, 2, 4, 8, 16, 30, 30, 30} {
+			if got := (tries[i+1] - tries[i]).Seconds(); got < float64(gap)-1 || got > float64(gap)*1.1+1 {
+				t.Errorf("the wait before try %d is %gs, want about %ds", i+2, got, gap)
+			}
+		}
+		if testutil.ToFloat64(s.health.metrics.componentHealthy.WithLabelValues(component)) != 1 {
+			t.Error("db-sync is not healthy once the database is prepared")
+		}
+
+		ctx, cancel := context.WithCancel(t.Context())
+		s.prepare = func(context.Context) error { return store.ErrUnavailable }
+		time.AfterFunc(time.Minute, cancel)
+		if s.prepared(ctx) {
+			t.Error("prepared, though we were told to stop")
 		}
 	})
 }
@@ -260,6 +383,12 @@ func TestRegistrarSortsOutWhatTheDatabaseDoesNotTake(t *testing.T) {
 	s.registrar.reconcile(t.Context(), []entry{{"good", "default", "good"}, {"bad", "default", "bad"}, {"gone", "default", "gone"}})
 	if len(database.upserts) != 3 || len(database.ended) != 1 || database.ended[0].ID != "gone" {
 		t.Errorf("upserts %v, ended %v; want both together, each alone, and the end of gone", database.upserts, database.ended)
+	}
+	// The row of that id, if any, is another's.
+	for id, want := range map[string]bool{"good": true, "bad": false} {
+		if _, known, err := s.statuses.observe(t.Context(), id); err != nil || known != want {
+			t.Errorf("the status writer speaks for %s: %v, %v; want %v", id, known, err, want)
+		}
 	}
 }
 

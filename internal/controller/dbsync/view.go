@@ -55,6 +55,28 @@ func (v *view) get(ctx context.Context, key types.NamespacedName) (client.Object
 	return v.latest(key, object), nil
 }
 
+// withID brings a list of the cache up to date: without what we deleted, and with what we made and the cache does
+// not show yet.
+func (v *view) withID(cached []client.Object, match func(client.Object) bool) []client.Object {
+	var found []client.Object
+	listed := make(map[types.NamespacedName]bool, len(cached))
+	for _, object := range cached {
+		key := client.ObjectKeyFromObject(object)
+		listed[key] = true
+		if latest := v.latest(key, object); latest != nil {
+			found = append(found, latest)
+		}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for key, written := range v.writes {
+		if !listed[key] && written.object != nil && v.clock.Since(written.at) <= maxLag && match(written.object) {
+			found = append(found, written.object)
+		}
+	}
+	return found
+}
+
 // latest is the newer one of what the cache has and what we wrote.
 func (v *view) latest(key types.NamespacedName, cached client.Object) client.Object {
 	v.mu.Lock()

@@ -131,8 +131,8 @@ func (s *rowSync) updated(before, after client.Object) {
 // deleted: an object comes back if its row is there, and its name is free for a row that waited for it.
 func (s *rowSync) deleted(o client.Object) {
 	s.view.seenGone(o)
-	if onceOwned(o) {
-		s.hint(s.kind.idOf(o))
+	if id := s.kind.idOf(o); onceOwned(o) || s.book.has(id) {
+		s.hint(id)
 	}
 	if s.guard.isHolding() {
 		s.pass.request(deletionsOnly) // With one less, the others may be free to go.

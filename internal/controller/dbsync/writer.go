@@ -85,9 +85,20 @@ func (w writer) release(ctx context.Context, object client.Object) (client.Objec
 	delete(changed.GetLabels(), doryv1alpha1.LabelSource)
 	for _, annotation := range []string{
 		doryv1alpha1.AnnotationRowRevision, doryv1alpha1.AnnotationProcessorID, doryv1alpha1.AnnotationTemplateWarnings,
+		doryv1alpha1.AnnotationDeletionApproved,
 	} {
 		delete(changed.GetAnnotations(), annotation)
 	}
+	return changed, w.patch(ctx, changed, object)
+}
+
+// unannotate takes one annotation off an object, and returns the object as it is then.
+func (w writer) unannotate(ctx context.Context, object client.Object, annotation string) (client.Object, error) {
+	changed, ok := object.DeepCopyObject().(client.Object)
+	if !ok {
+		return nil, fmt.Errorf("%T is no object", object)
+	}
+	delete(changed.GetAnnotations(), annotation)
 	return changed, w.patch(ctx, changed, object)
 }
 
