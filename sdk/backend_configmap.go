@@ -140,6 +140,8 @@ func (b *configMapBackend) explain(doing string, err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return fmt.Errorf("%s %s: %w", doing, b, errors.Join(errNamespaceEnds, err))
 	case apierrors.IsForbidden(err):
 		return fmt.Errorf("%s %s is not allowed: bind the ClusterRole dory-processor to the pod's ServiceAccount: %w", doing, b, err)
 	case apierrors.IsRequestEntityTooLargeError(err):

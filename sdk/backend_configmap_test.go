@@ -196,6 +196,17 @@ func TestConfigMapEndlessConflict(t *testing.T) {
 	}
 }
 
+func TestConfigMapInANamespaceThatEnds(t *testing.T) {
+	namespace, user := newNamespace(t, processorVerbs...)
+	if err := apiServer.client.CoreV1().Namespaces().Delete(t.Context(), namespace, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	err := newConfigMapBackend(t, user, namespace).Save(t.Context(), *document(`{}`, 1, 1))
+	if !permanent(err) || strings.Contains(err.Error(), "dory-processor") {
+		t.Errorf("Save: %v, want an error that is not tried again and blames no permission", err)
+	}
+}
+
 func TestTrap5ConfigMapOverOneMebibyte(t *testing.T) {
 	namespace, user := newNamespace(t, processorVerbs...)
 	writes := 0

@@ -12,7 +12,11 @@ import (
 // saveTimeout bounds one attempt to save the state.
 const saveTimeout = 10 * time.Second
 
-var errUnavailable = errors.New("not available now")
+var (
+	errUnavailable = errors.New("not available now")
+	// errNamespaceEnds: nothing can be created in a namespace that is being deleted, and that is never undone.
+	errNamespaceEnds = errors.New("the namespace is being deleted")
+)
 
 // saveResult is what became of the last state: the answer of /prestop.
 type saveResult struct {
@@ -95,7 +99,7 @@ func (p *Processor) saveOnce(ctx context.Context, doc Document) error {
 
 // permanent errors do not pass with time.
 func permanent(err error) bool {
-	for _, kind := range []error{ErrSuperseded, statexfer.ErrTooLarge, statexfer.ErrInvalidJSON, statexfer.ErrTooDeep} {
+	for _, kind := range []error{ErrSuperseded, errNamespaceEnds, statexfer.ErrTooLarge, statexfer.ErrInvalidJSON, statexfer.ErrTooDeep} {
 		if errors.Is(err, kind) {
 			return true
 		}
