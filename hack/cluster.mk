@@ -34,9 +34,9 @@ cluster-status: bin/cluster ## Say what of the local cluster runs, and what does
 
 .PHONY: test-hack
 test-hack: ## Run the unit tests of the local cluster and the image builder.
-	go -C hack vet ./...
+	go -C hack vet -tags cluster ./...
 	go -C hack test -race ./...
 
 .PHONY: test-cluster
 test-cluster: k8s-binaries bin/cluster bin/pause.tar ## Bring a cluster up and down and check that it leaves nothing behind; needs root and no cluster.
-	DORY_TEST_CLUSTER=1 go -C hack test -count=1 -timeout 15m -v -run TestCluster ./cluster
+	go -C hack test -tags cluster -count=1 -timeout 15m -v -run TestCluster ./cluster

@@ -1,3 +1,5 @@
+//go:build cluster
+
 package main
 
 import (
@@ -13,11 +15,9 @@ import (
 	"time"
 )
 
-// TestCluster brings up a real cluster, uses it, breaks its nodes, takes it down and looks whether the machine is as before.
+// TestCluster brings up a real cluster, uses it, breaks its nodes, takes it down and looks whether the machine is as before. It has
+// a build tag because it needs root, built binaries and no other cluster; make test-cluster runs it.
 func TestCluster(t *testing.T) {
-	if os.Getenv("DORY_TEST_CLUSTER") == "" {
-		t.Skip("make test-cluster runs this: it needs root, built binaries and no other cluster")
-	}
 	s := newSuite(t)
 	before := s.machine()
 	t.Cleanup(func() { _, _ = s.try("", s.program, "down", "--bin", s.bin, "--state", s.state) })
