@@ -1,0 +1,41 @@
+# The benchmarks, on real parts. Each prints one line of JSON last.
+# BENCH_N is how many rows (bench-sync) or objects (bench-scale), BENCH_FLAGS goes to the program as it is, such as
+# BENCH_FLAGS="-profiles DIR"; bin/bench/sync --help and bin/bench/scale --help list the flags.
+
+BENCH_N ?=
+BENCH_NODES ?= 500
+BENCH_FLAGS ?=
+
+kwok_stages := bin/kwok-stages/node-initialize.yaml bin/kwok-stages/pod-ready.yaml
+bench_k8s := bin/k8s/etcd $(addprefix bin/k8s/,kube-apiserver kubectl kube-controller-manager kube-scheduler)
+bench_short := -nodes 50
+
+bin/kwok: hack/kwok/go.mod hack/kwok/go.sum
+	$(call build_tool,hack/kwok,sigs.k8s.io/kwok/cmd/kwok)
+
+# How nodes and pods come up is kwok's own word, from the version of its binary.
+$(kwok_stages) &: hack/kwok/go.mod hack/kwok/go.sum
+	@mkdir -p bin/kwok-stages
+	@kwok=$$(go -C hack/kwok list -m -f '{{.Dir}}' sigs.k8s.io/kwok); \
+		install -m 644 "$$kwok/kustomize/stage/node/fast/node-initialize.yaml" "$$kwok/kustomize/stage/pod/fast/pod-ready.yaml" bin/kwok-stages/
+
+##@ Measure it
+
+.PHONY: bench-sync
+bench-sync: bench-deps ## Measure rows to objects and pods, cold start and rest, with 10,000 rows (BENCH_N).
+	@bin/bench/sync -rows $(or $(BENCH_N),10000) -nodes $(BENCH_NODES) $(BENCH_FLAGS)
+
+.PHONY: bench-scale
+bench-scale: bench-deps ## Measure 2000 (BENCH_N) Processors against as many StatefulSets.
+	@bin/bench/scale -n $(or $(BENCH_N),2000) -nodes $(BENCH_NODES) $(BENCH_FLAGS)
+
+.PHONY: bench-short
+bench-short: bench-deps ## Run both benchmarks with 300 objects, to see that they run; their figures say little.
+	@bin/bench/sync -rows 300 -changing 15s -resting 15s $(bench_short)
+	@bin/bench/scale -n 300 $(bench_short)
+
+.PHONY: bench-deps
+bench-deps: $(bench_k8s) bin/kwok $(kwok_stages) build
+	@hack/debs.sh $(test_packages)
+	@mkdir -p bin/bench
+	@CGO_ENABLED=0 go build -trimpath -o bin/bench/ ./test/bench/sync ./test/bench/scale

@@ -1,0 +1,67 @@
+package rig
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// stages are what kwok's own "fast" set lacks: a pod's end as a kubelet reports it.
+//
+//go:embed stages/*.yaml
+var stages embed.FS
+
+// leaseSeconds makes the leases of the nodes, which kwok renews every quarter of it, no noise in the measurement.
+const leaseSeconds = "3600"
+
+// startComponents starts what runs beside an API server. Client rate limits are lifted for all of them.
+func (r *Rig) startComponents(context.Context) error {
+	common := []string{
+		"--kubeconfig", r.kubeconfig, "--leader-elect=false", "--secure-port=0",
+		"--kube-api-qps=10000", "--kube-api-burst=10000",
+	}
+	if _, err := r.run("kube-controller-manager", r.bin("k8s", "kube-controller-manager"), nil,
+		append(common, "--node-monitor-grace-period=2h")...); err != nil {
+		return err
+	}
+	if _, err := r.run("kube-scheduler", r.bin("k8s", "kube-scheduler"), nil, common...); err != nil {
+		return err
+	}
+	configs, err := r.kwokConfigs()
+	if err != nil {
+		return err
+	}
+	args := []string{
+		"--kubeconfig", r.kubeconfig, "--manage-all-nodes", "--node-lease-duration-seconds", leaseSeconds,
+		// Nothing may ever leave this machine for the address of a pod that is none.
+		"--cidr=127.64.0.0/16", "--node-ip=127.0.0.1",
+	}
+	for _, config := range configs {
+		args = append(args, "--config", config)
+	}
+	_, err = r.run("kwok", r.bin("kwok"), nil, args...)
+	return err
+}
+
+// kwokConfigs are kwok's own stages for the start of nodes and pods, and ours for the end of pods.
+func (r *Rig) kwokConfigs() ([]string, error) {
+	configs := []string{r.bin("kwok-stages", "node-initialize.yaml"), r.bin("kwok-stages", "pod-ready.yaml")}
+	entries, err := stages.ReadDir("stages")
+	if err != nil {
+		return nil, err
+	}
+	for _, entry := range entries {
+		content, err := stages.ReadFile(filepath.Join("stages", entry.Name()))
+		if err != nil {
+			return nil, err
+		}
+		path := filepath.Join(r.dir, entry.Name())
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			return nil, fmt.Errorf("writing kwok's configuration: %w", err)
+		}
+		configs = append(configs, path)
+	}
+	return configs, nil
+}

@@ -1,0 +1,96 @@
+package rig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+)
+
+// Operator is the running operator.
+type Operator struct {
+	// PID is its process.
+	PID int
+	// Metrics and Pprof are where it serves them.
+	Metrics, Pprof string
+	child          *child
+}
+
+// readyTimeout bounds the start of the operator's process, not of its caches.
+const readyTimeout = 30 * time.Second
+
+// StartOperator starts the operator as it runs in a cluster, but for what needs a cluster around it: it elects no
+// leader and asks no instance over HTTP, because kwok's instances have made-up addresses. It answers once metrics
+// are served.
+func (r *Rig) StartOperator(ctx context.Context, flags ...string) (*Operator, error) {
+	if r.operatorUser == "" {
+		var err error
+		if r.operatorUser, err = r.user(operatorUser); err != nil {
+			return nil, err
+		}
+	}
+	ports, err := freePorts(3)
+	if err != nil {
+		return nil, err
+	}
+	flags = append([]string{
+		"--leader-elect=false", "--discover-sdk=false", "--log-level=warn",
+		"--metrics-bind-address=" + ports[0], "--health-probe-bind-address=" + ports[1], "--pprof-bind-address=" + ports[2],
+	}, flags...)
+	child, err := r.run("dory-operator", r.options.Operator, []string{
+		"KUBECONFIG=" + r.operatorUser, "DORY_DATABASE_URL=" + r.Database.operatorURL,
+	}, flags...)
+	if err != nil {
+		return nil, err
+	}
+	o := &Operator{PID: child.cmd.Process.Pid, Metrics: "http://" + ports[0] + "/metrics", Pprof: "http://" + ports[2] + "/debug/pprof/", child: child}
+	err = wait.PollUntilContextTimeout(ctx, 10*time.Millisecond, readyTimeout, true, func(ctx context.Context) (bool, error) {
+		body, err := Get(ctx, o.Metrics)
+		if err != nil {
+			return false, o.child.check()
+		}
+		return true, body.Close()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("waiting for the operator's metrics: %w", err)
+	}
+	return o, nil
+}
+
+// Stop ends the operator in good order.
+func (o *Operator) Stop() error { return o.child.stop() }
+
+// Get answers the body of an HTTP answer.
+func Get(ctx context.Context, url string) (io.ReadCloser, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode != http.StatusOK {
+		return nil, errors.Join(fmt.Errorf("GET %s: %s", url, response.Status), response.Body.Close())
+	}
+	return response.Body, nil
+}
+
+// freePorts finds addresses of loopback that nobody listens on.
+func freePorts(n int) ([]string, error) {
+	var addresses []string
+	for range n {
+		listener, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			return nil, fmt.Errorf("finding a free port: %w", err)
+		}
+		defer func() { _ = listener.Close() }() // all stay taken until all are found
+		addresses = append(addresses, listener.Addr().String())
+	}
+	return addresses, nil
+}

@@ -1,0 +1,111 @@
+package rig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"github.com/dory-io/dory/internal/store/pgtest"
+)
+
+// Options say what to run.
+type Options struct {
+	// Root is the repository, with bin/ in it.
+	Root string
+	// Operator is the binary to measure.
+	Operator string
+	// Nodes is how many nodes kwok plays.
+	Nodes int
+	// Clock times the waits.
+	Clock clock.Clock
+	// Progress tells a person what goes on.
+	Progress func(format string, args ...any)
+}
+
+// Rig is everything but the operator.
+type Rig struct {
+	// Admin reaches the API server as a person who may do everything, without a client-side rate limit.
+	Admin *rest.Config
+	// Database is PostgreSQL.
+	Database *Database
+
+	options      Options
+	dir          string
+	environment  *envtest.Environment
+	kubeconfig   string
+	postgres     *pgtest.Server
+	children     []*child
+	operatorUser string
+}
+
+// Start brings everything up. Call Close in any case, also after an error.
+func Start(ctx context.Context, options Options) (*Rig, error) {
+	r := &Rig{options: options}
+	for _, step := range []struct {
+		name string
+		run  func(context.Context) error
+	}{
+		{"making a directory for logs", r.makeDir},
+		{"starting PostgreSQL", r.startPostgres},
+		{"starting etcd and kube-apiserver", r.startControlPlane},
+		{"installing Dory's CRDs, roles and admission policies", r.install},
+		{"starting kube-controller-manager, kube-scheduler and kwok", r.startComponents},
+		{"making nodes", r.makeNodes},
+	} {
+		if err := ctx.Err(); err != nil {
+			return r, fmt.Errorf("stopped before %s: %w", step.name, err)
+		}
+		options.Progress("%s", step.name)
+		if err := step.run(ctx); err != nil {
+			return r, fmt.Errorf("%s: %w", step.name, err)
+		}
+	}
+	return r, nil
+}
+
+func (r *Rig) makeDir(context.Context) error {
+	var err error
+	r.dir, err = os.MkdirTemp("", "dory-bench-")
+	return err
+}
+
+// Close ends every process and removes every file.
+func (r *Rig) Close() error {
+	var errs []error
+	for _, c := range slices.Backward(r.children) {
+		errs = append(errs, c.stop())
+	}
+	if r.environment != nil {
+		errs = append(errs, r.environment.Stop())
+	}
+	if r.Database != nil {
+		r.Database.pool.Close()
+	}
+	if r.postgres != nil {
+		r.postgres.Close()
+	}
+	if r.dir != "" {
+		errs = append(errs, os.RemoveAll(r.dir))
+	}
+	return errors.Join(errs...)
+}
+
+// Check says whether every process is still there.
+func (r *Rig) Check() error {
+	var errs []error
+	for _, c := range r.children {
+		errs = append(errs, c.check())
+	}
+	return errors.Join(errs...)
+}
+
+func (r *Rig) bin(parts ...string) string {
+	return filepath.Join(append([]string{r.options.Root, "bin"}, parts...)...)
+}
