@@ -13,6 +13,9 @@ const (
 	LabelProcessor = "dory.io/processor"
 	// LabelEpoch carries the epoch under which a pod was started.
 	LabelEpoch = "dory.io/epoch"
+	// LabelMigration, on the target of a move, is the name of the ProcessorMigration that made the pod. It stays once
+	// the target acts.
+	LabelMigration = "dory.io/migration"
 	// LabelLocation carries "managed" or "edge".
 	LabelLocation = "workload-location"
 	// LabelSource says who owns an object's spec: SourceDatabase, or absent for people.
@@ -22,6 +25,15 @@ const (
 
 	// AnnotationRevision, on a pod, is the hash of the Processor's fields that the pod was made from.
 	AnnotationRevision = "dory.io/revision"
+	// AnnotationRole, on a pod, is RolePrimary or RoleStandby: what a process of the pod is to start as. It reaches the
+	// process as DORY_ROLE, resolved anew at every start of the container.
+	AnnotationRole = "dory.io/role"
+	// RolePrimary acts.
+	RolePrimary = "primary"
+	// RoleStandby serves HTTP and acts only once it is promoted.
+	RoleStandby = "standby"
+	// AnnotationTokenKey, on the Secret with a namespace's state token, tells by which key the token was made.
+	AnnotationTokenKey = "dory.io/token-key"
 	// AnnotationProcessorID carries the processor's id on objects whose label cannot hold it.
 	AnnotationProcessorID = "dory.io/processor-id"
 	// AnnotationRowRevision, on a database-owned object, is the revision of the row that it was rendered from.

@@ -1,6 +1,8 @@
 package v1alpha1
 
 import (
+	"time"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -105,6 +107,18 @@ type ProcessorSpec struct {
 	// +kubebuilder:validation:Maximum=3600
 	TerminationGracePeriodSeconds int64 `json:"terminationGracePeriodSeconds,omitempty"`
 
+	// state says how the processor's state is kept safe. Unset, its fields' defaults apply.
+	// +optional
+	State *ProcessorState `json:"state,omitempty"`
+
+	// update says how a changed spec reaches the running instance. Unset, its fields' defaults apply.
+	// +optional
+	Update *ProcessorUpdate `json:"update,omitempty"`
+
+	// migration says how the processor moves from one pod to another. Unset, its fields' defaults apply.
+	// +optional
+	Migration *ProcessorMigrationPolicy `json:"migration,omitempty"`
+
 	// podTemplate overlays any field of the generated pod by strategic merge, as kubectl patch does. The
 	// processor's container is called "processor". What identifies the instance (the contract's labels, the
 	// epoch, the owner) cannot be overlaid.
@@ -191,6 +205,106 @@ type ProcessorPlacement struct {
 	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
 }
 
+// OnMissing says what a start means for which the processor's state cannot be had.
+// +kubebuilder:validation:Enum=Require;PreferLatest;Discard
+type OnMissing string
+
+const (
+	// OnMissingRequire starts no instance while the newest state that was ever recorded cannot be read.
+	OnMissingRequire OnMissing = "Require"
+	// OnMissingPreferLatest starts with the newest state that can be read, and says so where that is not the
+	// newest that was recorded.
+	OnMissingPreferLatest OnMissing = "PreferLatest"
+	// OnMissingDiscard starts with whatever the processor finds by itself: its state is not worth waiting for.
+	OnMissingDiscard OnMissing = "Discard"
+)
+
+// ProcessorState says how a processor's state is kept safe.
+// +kubebuilder:validation:MinProperties=1
+type ProcessorState struct {
+	// checkpointInterval is how often the operator copies the running instance's state to where it survives the
+	// instance: what a crash can lose at most. From 1s to 24h; 0s takes no checkpoints.
+	// +optional
+	// +default="30s"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:Format=duration
+	// +kubebuilder:validation:XValidation:rule="duration(self) == duration('0s') || (duration(self) >= duration('1s') && duration(self) <= duration('24h'))",message="must be 0s, for no checkpoints, or from 1s to 24h"
+	CheckpointInterval *metav1.Duration `json:"checkpointInterval,omitempty"`
+	// onMissing says what a start without the state means: Require, PreferLatest or Discard.
+	// +optional
+	// +default="PreferLatest"
+	OnMissing OnMissing `json:"onMissing,omitempty"`
+}
+
+// UpdateStrategy says how a changed spec reaches the running instance.
+// +kubebuilder:validation:Enum=Live;Recreate;OnDelete
+type UpdateStrategy string
+
+const (
+	// UpdateLive moves the processor to a new instance of the changed spec, by a ProcessorMigration that is rolled
+	// back if the new instance does not come up or refuses the state.
+	UpdateLive UpdateStrategy = "Live"
+	// UpdateRecreate ends the instance, which saves its state, and then starts the new one.
+	UpdateRecreate UpdateStrategy = "Recreate"
+	// UpdateOnDelete changes nothing until somebody deletes the pod or moves the processor.
+	UpdateOnDelete UpdateStrategy = "OnDelete"
+)
+
+// ProcessorUpdate says how a changed spec reaches the running instance.
+// +kubebuilder:validation:MinProperties=1
+type ProcessorUpdate struct {
+	// strategy is Live, Recreate or OnDelete.
+	// +optional
+	// +default="Live"
+	Strategy UpdateStrategy `json:"strategy,omitempty"`
+}
+
+// MigrationStrategy says how state gets from the source to the target of a move.
+// +kubebuilder:validation:Enum=Auto;Live;Overlap;StopAndCopy
+type MigrationStrategy string
+
+const (
+	// MigrationAuto is Live where the processor supports the handoff, and Overlap elsewhere.
+	MigrationAuto MigrationStrategy = "Auto"
+	// MigrationLive hands over between two iterations: nothing is lost, nothing is done twice.
+	MigrationLive MigrationStrategy = "Live"
+	// MigrationOverlap starts the target while the source works, copies the state, and ends the source: no pause, and
+	// what the source does between the copy and its end is lost to the target or done twice.
+	MigrationOverlap MigrationStrategy = "Overlap"
+	// MigrationStopAndCopy ends the source, which saves its state, and starts the target from it: nothing is lost and
+	// nothing is done twice, for the price of a pause.
+	MigrationStopAndCopy MigrationStrategy = "StopAndCopy"
+)
+
+// ProcessorMigrationPolicy says how a processor moves.
+// +kubebuilder:validation:MinProperties=1
+type ProcessorMigrationPolicy struct {
+	// strategy is Auto, Live, Overlap or StopAndCopy.
+	// +optional
+	// +default="Auto"
+	Strategy MigrationStrategy `json:"strategy,omitempty"`
+	// startTimeoutSeconds bounds the time until the target has a node and is ready, in seconds. Then the move is
+	// rolled back.
+	// +optional
+	// +default=300
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=86400
+	StartTimeoutSeconds int32 `json:"startTimeoutSeconds,omitempty"`
+	// handoffTimeoutSeconds bounds the time from asking the source to quiesce until its state is verified in the
+	// target, in seconds. Then the source goes on.
+	// +optional
+	// +default=60
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=3600
+	HandoffTimeoutSeconds int32 `json:"handoffTimeoutSeconds,omitempty"`
+	// historyLimit is how many ended ProcessorMigrations are kept.
+	// +optional
+	// +default=5
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	HistoryLimit *int32 `json:"historyLimit,omitempty"`
+}
+
 // PodTemplateOverlay is merged over the generated pod.
 type PodTemplateOverlay struct {
 	// metadata adds labels and annotations to the pod.
@@ -265,6 +379,50 @@ type ProcessorStatus struct {
 	// livenessPath is what Auto found: /healthz after an instance answered 404 on /health.
 	// +optional
 	LivenessPath LivenessPath `json:"livenessPath,omitempty"`
+	// checkpoint is the newest durable copy of the state.
+	// +optional
+	Checkpoint *ProcessorCheckpoint `json:"checkpoint,omitempty"`
+}
+
+// CheckpointStorage says where a checkpoint is.
+// +kubebuilder:validation:Enum=ConfigMap;Database;Chunks
+type CheckpointStorage string
+
+const (
+	// CheckpointConfigMap is the state ConfigMap that the SDKs read when they start: up to 1 MiB.
+	CheckpointConfigMap CheckpointStorage = "ConfigMap"
+	// CheckpointDatabase is PostgreSQL: for what is larger.
+	CheckpointDatabase CheckpointStorage = "Database"
+	// CheckpointChunks is a row of ConfigMaps: for what is larger, where there is no database.
+	CheckpointChunks CheckpointStorage = "Chunks"
+)
+
+// ProcessorCheckpoint describes a durable copy of a processor's state.
+type ProcessorCheckpoint struct {
+	// time is when the state was captured.
+	// +required
+	Time metav1.Time `json:"time,omitempty,omitzero"`
+	// epoch is that of the instance whose state it is.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Epoch int64 `json:"epoch,omitempty"`
+	// sequence is the number of iterations that were ever committed to the state. Absent where the processor's SDK
+	// does not say.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Sequence *int64 `json:"sequence,omitempty"`
+	// checksum is the contract's SHA-256 of the state, in hex.
+	// +required
+	// +kubebuilder:validation:MinLength=64
+	// +kubebuilder:validation:MaxLength=64
+	Checksum string `json:"checksum,omitempty"`
+	// sizeBytes is the length of the state as canonical JSON.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	SizeBytes int64 `json:"sizeBytes,omitempty"`
+	// storage is ConfigMap, Database or Chunks.
+	// +required
+	Storage CheckpointStorage `json:"storage,omitempty"`
 }
 
 // ProcessorInstance is one pod that runs, or ran, a processor.
@@ -334,6 +492,7 @@ type ProcessorBackoff struct {
 // +kubebuilder:printcolumn:name="Epoch",type=integer,JSONPath=`.status.instance.epoch`
 // +kubebuilder:printcolumn:name="Restarts",type=integer,JSONPath=`.status.instance.restarts`
 // +kubebuilder:printcolumn:name="Since",type=date,JSONPath=`.status.instance.since`
+// +kubebuilder:printcolumn:name="Checkpoint",type=date,JSONPath=`.status.checkpoint.time`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Pod",type=string,priority=1,JSONPath=`.status.instance.pod`
@@ -377,3 +536,67 @@ func (p *Processor) Suspended() bool { return p.Spec.Suspend != nil && *p.Spec.S
 
 // DatabaseOwned says whether a database row, and nobody else, writes the spec.
 func (p *Processor) DatabaseOwned() bool { return p.Labels[LabelSource] == SourceDatabase }
+
+// The defaults of spec.state and spec.migration, for Processors that leave them out.
+const (
+	defaultCheckpointInterval = 30 * time.Second
+	defaultStartTimeout       = 300 * time.Second
+	defaultHandoffTimeout     = 60 * time.Second
+	defaultHistoryLimit       = 5
+)
+
+// CheckpointInterval is how often the state is checkpointed; 0 is never. The default is 30 s.
+func (p *Processor) CheckpointInterval() time.Duration {
+	if p.Spec.State == nil || p.Spec.State.CheckpointInterval == nil {
+		return defaultCheckpointInterval
+	}
+	return p.Spec.State.CheckpointInterval.Duration
+}
+
+// OnMissing says what a start without the state means. The default is PreferLatest.
+func (p *Processor) OnMissing() OnMissing {
+	if p.Spec.State == nil || p.Spec.State.OnMissing == "" {
+		return OnMissingPreferLatest
+	}
+	return p.Spec.State.OnMissing
+}
+
+// UpdateStrategy says how a changed spec reaches the instance. The default is Live.
+func (p *Processor) UpdateStrategy() UpdateStrategy {
+	if p.Spec.Update == nil || p.Spec.Update.Strategy == "" {
+		return UpdateLive
+	}
+	return p.Spec.Update.Strategy
+}
+
+// MigrationStrategy says how the processor moves. The default is Auto.
+func (p *Processor) MigrationStrategy() MigrationStrategy {
+	if p.Spec.Migration == nil || p.Spec.Migration.Strategy == "" {
+		return MigrationAuto
+	}
+	return p.Spec.Migration.Strategy
+}
+
+// StartTimeout bounds the time until the target of a move is ready. The default is 300 s.
+func (p *Processor) StartTimeout() time.Duration {
+	if p.Spec.Migration == nil || p.Spec.Migration.StartTimeoutSeconds == 0 {
+		return defaultStartTimeout
+	}
+	return time.Duration(p.Spec.Migration.StartTimeoutSeconds) * time.Second
+}
+
+// HandoffTimeout bounds the time in which the processor may stand still. The default is 60 s.
+func (p *Processor) HandoffTimeout() time.Duration {
+	if p.Spec.Migration == nil || p.Spec.Migration.HandoffTimeoutSeconds == 0 {
+		return defaultHandoffTimeout
+	}
+	return time.Duration(p.Spec.Migration.HandoffTimeoutSeconds) * time.Second
+}
+
+// HistoryLimit is how many ended ProcessorMigrations are kept. The default is 5.
+func (p *Processor) HistoryLimit() int {
+	if p.Spec.Migration == nil || p.Spec.Migration.HistoryLimit == nil {
+		return defaultHistoryLimit
+	}
+	return int(*p.Spec.Migration.HistoryLimit)
+}

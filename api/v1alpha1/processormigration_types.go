@@ -65,6 +65,15 @@ type ProcessorMigrationSpec struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	TargetNode string `json:"targetNode,omitempty"`
+	// strategy overrides the Processor's spec.migration.strategy for this move.
+	// +optional
+	Strategy MigrationStrategy `json:"strategy,omitempty"`
+	// targetRevision is the revision of the Processor that an Update is to bring about. The move is given up when the
+	// Processor changes again before the handoff.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	TargetRevision string `json:"targetRevision,omitempty"`
 }
 
 // ProcessorMigrationStatus is how far the move is.
@@ -90,6 +99,56 @@ type ProcessorMigrationStatus struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	TargetPod string `json:"targetPod,omitempty"`
+	// sourceNode is the node of the source.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	SourceNode string `json:"sourceNode,omitempty"`
+	// targetNode is the node of the target, once it has one.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	TargetNode string `json:"targetNode,omitempty"`
+	// sourceEpoch is the epoch under which the source acts.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	SourceEpoch int64 `json:"sourceEpoch,omitempty"`
+	// targetEpoch is the epoch that the target was promoted to.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	TargetEpoch int64 `json:"targetEpoch,omitempty"`
+	// strategy is how the state is moved: Live, Overlap or StopAndCopy.
+	// +optional
+	Strategy MigrationStrategy `json:"strategy,omitempty"`
+	// revision is that of the Processor that the target was made from.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	Revision string `json:"revision,omitempty"`
+	// reason is one word for why the move is where it is, such as TargetUnschedulable or Superseded.
+	// +optional
+	// +kubebuilder:validation:MaxLength=128
+	Reason string `json:"reason,omitempty"`
+	// message says the same to people.
+	// +optional
+	// +kubebuilder:validation:MaxLength=4096
+	Message string `json:"message,omitempty"`
+	// phaseTime is when the phase was reached. The deadlines of the steps count from it.
+	// +optional
+	PhaseTime *metav1.Time `json:"phaseTime,omitempty"`
+	// pause is for how long the processor stood still, from asking the source to quiesce until the target was
+	// promoted, as the operator saw it.
+	// +optional
+	Pause *metav1.Duration `json:"pause,omitempty"`
+	// duration is the time from startTime to completionTime.
+	// +optional
+	Duration *metav1.Duration `json:"duration,omitempty"`
+	// stateBytes is the size of the state that was moved.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	StateBytes int64 `json:"stateBytes,omitempty"`
+	// sequence is the last iteration of the source that the target goes on from. Absent where the processor's SDK
+	// does not say.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Sequence *int64 `json:"sequence,omitempty"`
 	// startTime is when the move left Pending.
 	// +optional
 	StartTime *metav1.Time `json:"startTime,omitempty"`
@@ -104,10 +163,17 @@ type ProcessorMigrationStatus struct {
 // +kubebuilder:resource:shortName=procmig,categories=dory
 // +kubebuilder:printcolumn:name="Processor",type=string,JSONPath=`.spec.processor`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.spec.reason`
+// +kubebuilder:printcolumn:name="Strategy",type=string,JSONPath=`.status.strategy`
 // +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
+// +kubebuilder:printcolumn:name="From",type=string,JSONPath=`.status.sourceNode`
+// +kubebuilder:printcolumn:name="To",type=string,JSONPath=`.status.targetNode`
+// +kubebuilder:printcolumn:name="Pause",type=string,JSONPath=`.status.pause`
+// +kubebuilder:printcolumn:name="Duration",type=string,JSONPath=`.status.duration`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Why",type=string,priority=1,JSONPath=`.status.reason`
 // +kubebuilder:printcolumn:name="Source",type=string,priority=1,JSONPath=`.status.sourcePod`
 // +kubebuilder:printcolumn:name="Target",type=string,priority=1,JSONPath=`.status.targetPod`
-// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.message`
 type ProcessorMigration struct {
 	metav1.TypeMeta `json:",inline"`
 	// +optional
@@ -127,4 +193,19 @@ type ProcessorMigrationList struct {
 	metav1.TypeMeta `json:",inline"`
 	metav1.ListMeta `json:"metadata,omitempty"`
 	Items           []ProcessorMigration `json:"items"`
+}
+
+// Ended says whether the move is over, well or not.
+func (m *ProcessorMigration) Ended() bool {
+	switch m.Status.Phase {
+	case MigrationSucceeded, MigrationRolledBack, MigrationFailed:
+		return true
+	case MigrationPending, MigrationPlacing, MigrationStarting, MigrationWarming, MigrationHandingOff, MigrationRetiring, MigrationRollingBack:
+	}
+	return false
+}
+
+// Active says whether the move has begun and is not over: its pods are its own to make and to end.
+func (m *ProcessorMigration) Active() bool {
+	return m.Status.Phase != "" && m.Status.Phase != MigrationPending && !m.Ended()
 }

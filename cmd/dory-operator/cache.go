@@ -11,12 +11,15 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/controller/lifecycle"
+	"github.com/dory-io/dory/internal/pod"
 )
 
 // cacheOptions keep in memory only what is read: our pods, the one account per namespace, and of
 // nodes only what decisions need.
 func cacheOptions() cache.Options {
 	ours := labels.SelectorFromSet(labels.Set{doryv1alpha1.LabelManagedBy: doryv1alpha1.ManagedBy})
+	token := &metav1.PartialObjectMetadata{}
+	token.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
 	account := fields.OneTermEqualSelector("metadata.name", lifecycle.ServiceAccount)
 	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
@@ -25,6 +28,7 @@ func cacheOptions() cache.Options {
 			&corev1.ServiceAccount{}: {Field: account},
 			&rbacv1.RoleBinding{}:    {Field: account},
 			&corev1.Node{}:           {Transform: slimNode},
+			token:                    {Field: fields.OneTermEqualSelector("metadata.name", pod.TokenSecret)},
 		},
 	}
 }

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"fmt"
 	"time"
 
@@ -122,11 +120,15 @@ func (o *operator) addLifecycle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	tokens, err := stateTokens(ctx, o.manager.GetConfig(), ownNamespace(o.options.leaderElectNS))
+	if err != nil {
+		return err
+	}
 	reconciler := lifecycle.New(lifecycle.Config{
 		Client: o.manager.GetClient(), APIReader: o.manager.GetAPIReader(),
 		Issuer: fence.NewIssuer(o.manager.GetClient(), o.ledger(), o.clock), Clock: o.clock,
 		Recorder: o.manager.GetEventRecorder("dory-lifecycle"), Metrics: lifecycleMetrics,
-		NewSuffix: newSuffix, NewToken: newToken,
+		NewSuffix: newSuffix, Tokens: tokens,
 		Options: lifecycle.Options{ImagePullSecret: o.options.imagePullSecret, ClusterWideIDs: o.store != nil, Concurrency: o.options.concurrency},
 	})
 	if err := reconciler.SetupWithManager(ctx, o.manager); err != nil {
@@ -183,12 +185,3 @@ func newDurations(registerer prometheus.Registerer) (*durations, error) {
 
 // newSuffix makes 8 of 27 characters that form no words: 2.8e11 names, so that none comes twice.
 func newSuffix() string { return utilrand.String(8) }
-
-// newToken makes 256 random bits.
-func newToken() (string, error) {
-	secret := make([]byte, 32)
-	if _, err := rand.Read(secret); err != nil {
-		return "", fmt.Errorf("reading random bytes: %w", err)
-	}
-	return base64.RawURLEncoding.EncodeToString(secret), nil
-}

@@ -91,8 +91,10 @@ func (o *options) validate() error {
 	}
 }
 
+const namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+
 // inCluster says whether Kubernetes mounted a namespace for us.
 func inCluster() bool {
-	_, err := os.Stat("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+	_, err := os.Stat(namespaceFile)
 	return err == nil
 }

@@ -30,14 +30,30 @@ type Input struct {
 	Processor *doryv1alpha1.Processor
 	// Name of the pod. Never used before.
 	Name string
-	// Epoch that the pod holds.
+	// Epoch that the pod holds; 0 on the target of a move, which holds none yet.
 	Epoch int64
+	// Move makes the pod the target of a move. Nil: it is started in its own right.
+	Move *Move
 	// Restarts is how many instances failed in a row before this one.
 	Restarts int32
 	// EdgeNode is the Kubernetes node that spec.placement.edgeNode stands for, or empty.
 	EdgeNode string
 	// ImagePullSecret is the name of a Secret that exists in the namespace, or empty.
 	ImagePullSecret string
+}
+
+// Move is what a target knows of the move that it is made for.
+type Move struct {
+	// Migration is the name of the ProcessorMigration.
+	Migration string
+	// Standby targets act only once they are promoted.
+	Standby bool
+	// From is the name of the pod that is left.
+	From string
+	// Node to run on; empty for any.
+	Node string
+	// AvoidNode is where to run only if there is no other place.
+	AvoidNode string
 }
 
 // Build makes the pod. Its error is about spec.podTemplate, the only part of a valid Processor that can be wrong.
@@ -52,6 +68,7 @@ func Build(in Input) (*corev1.Pod, error) {
 	}
 	overrideReservedEnv(pod, in)
 	identify(pod, in)
+	direct(pod, in.Move)
 	return pod, nil
 }
 
@@ -136,9 +153,10 @@ func identify(pod *corev1.Pod, in Input) {
 	pod.Labels = with(pod.Labels, map[string]string{
 		doryv1alpha1.LabelManagedBy: doryv1alpha1.ManagedBy,
 		doryv1alpha1.LabelProcessor: p.Name,
-		doryv1alpha1.LabelEpoch:     strconv.FormatInt(in.Epoch, 10),
 		doryv1alpha1.LabelLocation:  locationLabel(p.Spec.Location),
 	})
+	setOrDrop(pod.Labels, doryv1alpha1.LabelEpoch, epochText(in.Epoch))
+	setOrDrop(pod.Labels, doryv1alpha1.LabelMigration, migrationOf(in))
 	if len(validation.IsValidLabelValue(p.ID())) == 0 {
 		pod.Labels[doryv1alpha1.LabelProcessorID] = p.ID()
 	} else {
@@ -147,9 +165,40 @@ func identify(pod *corev1.Pod, in Input) {
 	pod.Annotations = with(pod.Annotations, map[string]string{
 		doryv1alpha1.AnnotationProcessorID: p.ID(),
 		doryv1alpha1.AnnotationRevision:    Revision(p, in.EdgeNode),
+		doryv1alpha1.AnnotationRole:        role(in),
 	})
 	pod.Finalizers = []string{doryv1alpha1.FinalizerFence}
 	pod.OwnerReferences = []metav1.OwnerReference{OwnerReference(p)}
+}
+
+func epochText(epoch int64) string {
+	if epoch == 0 {
+		return ""
+	}
+	return strconv.FormatInt(epoch, 10)
+}
+
+func migrationOf(in Input) string {
+	if in.Move == nil {
+		return ""
+	}
+	return in.Move.Migration
+}
+
+func role(in Input) string {
+	if in.Move != nil && in.Move.Standby {
+		return doryv1alpha1.RoleStandby
+	}
+	return doryv1alpha1.RolePrimary
+}
+
+// setOrDrop leaves no room for an overlay's value.
+func setOrDrop(m map[string]string, key, value string) {
+	if value == "" {
+		delete(m, key)
+		return
+	}
+	m[key] = value
 }
 
 // OwnerReference makes the Processor the controller of a pod, which is also what lets kubectl drain evict it

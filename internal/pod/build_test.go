@@ -79,8 +79,9 @@ func TestBuildFollowsTheContract(t *testing.T) {
 	wantEnv := map[string]string{
 		"POD_NAME": "dory-cam-x7k2", "POD_NAMESPACE": "vision", "DORY_POD_NAME": "dory-cam-x7k2", "DORY_POD_NAMESPACE": "vision",
 		"POD_IP": "field:status.podIP", "NODE_NAME": "field:spec.nodeName", "PROCESSOR_ID": "cam", "DORY_PROCESSOR_ID": "cam",
-		"APP_NAME": "cam", "RESTART_COUNT": "0", "DORY_EPOCH": "7", "DORY_HEALTH_PORT": "8080",
-		"DORY_STATE_CONFIGMAP": "dory-state-cam", "DORY_STATE_TOKEN": "secret:dory-token-cam-u1/token",
+		"APP_NAME": "cam", "RESTART_COUNT": "0", "DORY_HEALTH_PORT": "8080",
+		"DORY_EPOCH": "field:metadata.labels['dory.io/epoch']", "DORY_ROLE": "field:metadata.annotations['dory.io/role']",
+		"DORY_STATE_CONFIGMAP": "dory-state-cam", "DORY_STATE_TOKEN": "secret:dory-state-token/token",
 	}
 	if diff := cmp.Diff(wantEnv, envOf(t, built)); diff != "" {
 		t.Errorf("environment (-want +got):\n%s", diff)
@@ -183,7 +184,7 @@ func TestBuildKeepsIdentityAgainstOverlayAndEnv(t *testing.T) {
 	})
 	built := build(t, p)
 	env := envOf(t, built)
-	if env["PROCESSOR_ID"] != "cam" || env["DORY_EPOCH"] != "7" || env["MODE"] != "fast" || env["EXTRA"] != "1" || env["APP_NAME"] != "vision-app" {
+	if env["PROCESSOR_ID"] != "cam" || env["DORY_EPOCH"] != "field:metadata.labels['dory.io/epoch']" || env["MODE"] != "fast" || env["EXTRA"] != "1" || env["APP_NAME"] != "vision-app" {
 		t.Errorf("environment = %v", env)
 	}
 	if built.Labels["dory.io/epoch"] != "7" || built.Labels["team"] != "blue" {
@@ -331,6 +332,68 @@ func TestAdoptedPodKeepsItsProbe(t *testing.T) {
 				t.Errorf("Outdated = %t, want %t", got, test.want)
 			}
 		})
+	}
+}
+
+func TestBuildTheTargetOfAMove(t *testing.T) {
+	overlaid := processor(func(p *doryv1alpha1.Processor) {
+		p.Spec.Env = []corev1.EnvVar{{Name: "DORY_ROLE", Value: "primary"}, {Name: "DORY_EPOCH", Value: "9"}}
+		p.Spec.PodTemplate = &doryv1alpha1.PodTemplateOverlay{
+			Metadata: doryv1alpha1.PodTemplateMetadata{Labels: map[string]string{"dory.io/epoch": "9", "dory.io/migration": "x"}, Annotations: map[string]string{"dory.io/role": "primary"}},
+		}
+	})
+	standby := build(t, overlaid, func(in *pod.Input) {
+		in.Epoch, in.Move = 0, &pod.Move{Migration: "cam-1", Standby: true, From: "dory-cam-old", AvoidNode: "n1"}
+	})
+	env := envOf(t, standby)
+	if env["DORY_IS_MIGRATING"] != "true" || env["DORY_MIGRATED_FROM"] != "dory-cam-old" || env["DORY_ROLE"] != "field:metadata.annotations['dory.io/role']" {
+		t.Errorf("environment = %v", env)
+	}
+	if _, has := standby.Labels["dory.io/epoch"]; has || standby.Labels["dory.io/migration"] != "cam-1" || standby.Annotations["dory.io/role"] != "standby" {
+		t.Errorf("labels %v, annotations %v: a standby holds no epoch", standby.Labels, standby.Annotations)
+	}
+	preferred := standby.Spec.Affinity.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution
+	if len(preferred) != 1 || preferred[0].Preference.MatchFields[0].Operator != corev1.NodeSelectorOpNotIn || preferred[0].Preference.MatchFields[0].Values[0] != "n1" {
+		t.Errorf("preferred = %+v, want any node but n1", preferred)
+	}
+	if plain := build(t, overlaid); plain.Labels["dory.io/migration"] != "" || plain.Labels["dory.io/epoch"] != "7" || plain.Annotations["dory.io/role"] != "primary" {
+		t.Errorf("labels %v, annotations %v of an instance that is no target", plain.Labels, plain.Annotations)
+	}
+}
+
+// The terms of a node selector are alternatives, so that the node must be in each of them, also in those of an overlay.
+func TestATargetGoesToItsNodeWhateverTheOverlaySays(t *testing.T) {
+	for name, overlay := range map[string]string{
+		"none":            `{}`,
+		"two terms":       `{"affinity":{"nodeAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":{"nodeSelectorTerms":[{"matchExpressions":[{"key":"a","operator":"Exists"}]},{"matchExpressions":[{"key":"b","operator":"Exists"}]}]}}}}`,
+		"affinity erased": `{"affinity":null}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := processor(func(p *doryv1alpha1.Processor) {
+				p.Spec.PodTemplate = &doryv1alpha1.PodTemplateOverlay{Spec: &runtime.RawExtension{Raw: []byte(overlay)}}
+			})
+			target := build(t, p, func(in *pod.Input) { in.Move = &pod.Move{Migration: "m", Node: "n2", AvoidNode: "n1"} })
+			terms := target.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
+			for i, term := range terms {
+				fields := term.MatchFields
+				if len(fields) != 1 || fields[0].Key != "metadata.name" || fields[0].Operator != corev1.NodeSelectorOpIn || fields[0].Values[0] != "n2" {
+					t.Errorf("term %d of %d = %+v, want it to name n2", i, len(terms), term)
+				}
+			}
+			if len(terms) == 0 {
+				t.Error("no term names the node")
+			}
+		})
+	}
+}
+
+func TestTokens(t *testing.T) {
+	a, b := pod.NewTokens([]byte("key a")), pod.NewTokens([]byte("key b"))
+	if a.For("x") == a.For("y") || a.For("x") == b.For("x") || len(a.For("x")) < 43 || a.For("x") != pod.NewTokens([]byte("key a")).For("x") {
+		t.Errorf("tokens %q, %q, %q", a.For("x"), a.For("y"), b.For("x"))
+	}
+	if a.KeyID() == b.KeyID() || strings.Contains(a.For("x"), a.KeyID()) {
+		t.Errorf("key ids %q, %q", a.KeyID(), b.KeyID())
 	}
 }
 

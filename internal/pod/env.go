@@ -9,9 +9,6 @@ import (
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 )
 
-// TokenKey is the key of the state token in its Secret.
-const TokenKey = "token"
-
 // maxRestartCount stays below the 3 at which the public SDK starts empty and leaves the state it has unread.
 const maxRestartCount = 2
 
@@ -28,7 +25,7 @@ func overrideReservedEnv(pod *corev1.Pod, in Input) {
 // reservedEnv gives both spellings of the contract, because different parts of the SDK read different ones.
 func reservedEnv(in Input) []corev1.EnvVar {
 	p := in.Processor
-	return []corev1.EnvVar{
+	env := []corev1.EnvVar{
 		{Name: "POD_NAME", Value: in.Name},
 		{Name: "POD_NAMESPACE", Value: p.Namespace},
 		{Name: "DORY_POD_NAME", Value: in.Name},
@@ -39,13 +36,19 @@ func reservedEnv(in Input) []corev1.EnvVar {
 		{Name: "DORY_PROCESSOR_ID", Value: p.ID()},
 		{Name: "APP_NAME", Value: appName(p)},
 		{Name: "RESTART_COUNT", Value: strconv.Itoa(int(min(in.Restarts, maxRestartCount)))},
-		{Name: "DORY_EPOCH", Value: strconv.FormatInt(in.Epoch, 10)},
+		// From the pod's metadata, because a container that restarts must know what became of it meanwhile.
+		fieldEnv("DORY_EPOCH", "metadata.labels['"+doryv1alpha1.LabelEpoch+"']"),
+		fieldEnv("DORY_ROLE", "metadata.annotations['"+doryv1alpha1.AnnotationRole+"']"),
 		{Name: "DORY_HEALTH_PORT", Value: strconv.Itoa(int(p.Spec.Port))},
 		{Name: "DORY_STATE_CONFIGMAP", Value: StateConfigMapName(p)},
 		{Name: "DORY_STATE_TOKEN", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
-			LocalObjectReference: corev1.LocalObjectReference{Name: TokenSecretName(p)}, Key: TokenKey,
+			LocalObjectReference: corev1.LocalObjectReference{Name: TokenSecret}, Key: TokenKey,
 		}}},
 	}
+	if in.Move != nil {
+		env = append(env, corev1.EnvVar{Name: "DORY_IS_MIGRATING", Value: "true"}, corev1.EnvVar{Name: "DORY_MIGRATED_FROM", Value: in.Move.From})
+	}
+	return env
 }
 
 func fieldEnv(name, path string) corev1.EnvVar {
@@ -89,11 +92,4 @@ func StateConfigMapName(p *doryv1alpha1.Processor) string {
 		return name
 	}
 	return prefix + p.Name
-}
-
-// TokenSecretName is the Secret with the processor's state token. It carries a part of the Processor's UID: the
-// Secret of a deleted Processor may be garbage collected after one of the same name was made.
-func TokenSecretName(p *doryv1alpha1.Processor) string {
-	const uidLength = 8
-	return "dory-token-" + p.Name + "-" + string(p.UID[:min(len(p.UID), uidLength)])
 }

@@ -51,9 +51,7 @@ func affinity(edgeNode string) *corev1.Affinity {
 		Key: "node-role", Operator: corev1.NodeSelectorOpNotIn, Values: []string{"system"},
 	}}}
 	if edgeNode != "" {
-		term.MatchFields = []corev1.NodeSelectorRequirement{{
-			Key: "metadata.name", Operator: corev1.NodeSelectorOpIn, Values: []string{edgeNode},
-		}}
+		term.MatchFields = []corev1.NodeSelectorRequirement{nodeNamed(corev1.NodeSelectorOpIn, edgeNode)}
 	}
 	return &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
 		RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{term}},
@@ -85,4 +83,48 @@ func locationLabel(location doryv1alpha1.Location) string {
 		return "edge"
 	}
 	return "managed"
+}
+
+// avoidNodeWeight outdoes every other preference.
+const avoidNodeWeight = 100
+
+// direct sends the target of a move to its node, whatever the overlay says about others.
+func direct(pod *corev1.Pod, move *Move) {
+	if move == nil || (move.Node == "" && move.AvoidNode == "") {
+		return
+	}
+	affinity := nodeAffinityOf(pod)
+	if move.Node != "" {
+		pin(affinity, move.Node)
+		return
+	}
+	affinity.PreferredDuringSchedulingIgnoredDuringExecution = append(affinity.PreferredDuringSchedulingIgnoredDuringExecution,
+		corev1.PreferredSchedulingTerm{Weight: avoidNodeWeight, Preference: corev1.NodeSelectorTerm{
+			MatchFields: []corev1.NodeSelectorRequirement{nodeNamed(corev1.NodeSelectorOpNotIn, move.AvoidNode)},
+		}})
+}
+
+func nodeAffinityOf(pod *corev1.Pod) *corev1.NodeAffinity {
+	if pod.Spec.Affinity == nil {
+		pod.Spec.Affinity = &corev1.Affinity{}
+	}
+	if pod.Spec.Affinity.NodeAffinity == nil {
+		pod.Spec.Affinity.NodeAffinity = &corev1.NodeAffinity{}
+	}
+	return pod.Spec.Affinity.NodeAffinity
+}
+
+// pin adds the node to every term, because the terms are alternatives.
+func pin(affinity *corev1.NodeAffinity, node string) {
+	if affinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
+		affinity.RequiredDuringSchedulingIgnoredDuringExecution = &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{}}}
+	}
+	terms := affinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
+	for i := range terms {
+		terms[i].MatchFields = append(terms[i].MatchFields, nodeNamed(corev1.NodeSelectorOpIn, node))
+	}
+}
+
+func nodeNamed(operator corev1.NodeSelectorOperator, node string) corev1.NodeSelectorRequirement {
+	return corev1.NodeSelectorRequirement{Key: "metadata.name", Operator: operator, Values: []string{node}}
 }

@@ -184,7 +184,7 @@ func (r *Reconciler) start(ctx context.Context, o *observation, p *plan) error {
 	if err := r.prepareNamespace(ctx, o.processor); err != nil {
 		return r.rejected(p, err)
 	}
-	if err := r.ensureToken(ctx, o.processor); err != nil {
+	if err := r.ensureToken(ctx, o.key.Namespace); err != nil {
 		return r.rejected(p, err)
 	}
 	pullSecret, err := r.pullSecrets.in(ctx, o.key.Namespace)
@@ -260,6 +260,7 @@ func (r *Reconciler) create(ctx context.Context, o *observation, p *plan, name, 
 		return r.createFailed(p, created, err)
 	}
 	o.pods = append(o.pods, created)
+	p.started = true
 	r.events.created(o.processor, created, o.epoch.Spec.Epoch)
 	return nil
 }

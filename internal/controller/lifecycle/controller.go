@@ -19,6 +19,7 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/fence"
+	"github.com/dory-io/dory/internal/pod"
 )
 
 // conflictDelay is how long to wait for the cache after a write met a newer object.
@@ -46,8 +47,8 @@ type Config struct {
 	Metrics   *Metrics
 	// NewSuffix makes the unique part of pod names: a few lower-case letters and digits.
 	NewSuffix func() string
-	// NewToken makes state tokens.
-	NewToken func() (string, error)
+	// Tokens guard the processors' state.
+	Tokens pod.Tokens
 	Options  Options
 }
 
@@ -60,8 +61,9 @@ type Reconciler struct {
 	events      narrator
 	metrics     *Metrics
 	newSuffix   func() string
-	newToken    func() (string, error)
+	tokens      pod.Tokens
 	pullSecrets *pullSecrets
+	unreported  unreported
 	options     Options
 }
 
@@ -69,7 +71,7 @@ type Reconciler struct {
 func New(c Config) *Reconciler {
 	return &Reconciler{
 		client: c.Client, apiReader: c.APIReader, issuer: c.Issuer, clock: c.Clock, events: narrator{c.Recorder},
-		metrics: c.Metrics, newSuffix: c.NewSuffix, newToken: c.NewToken,
+		metrics: c.Metrics, newSuffix: c.NewSuffix, tokens: c.Tokens,
 		pullSecrets: newPullSecrets(c.APIReader, c.Clock, c.Options.ImagePullSecret), options: c.Options,
 	}
 }
@@ -83,6 +85,7 @@ func New(c Config) *Reconciler {
 // +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=create
 // +kubebuilder:rbac:groups="",resources=secrets,resourceNames=ecr-registry-secret,verbs=get
+// +kubebuilder:rbac:groups="",resources=secrets,resourceNames=dory-state-token,verbs=get;list;watch;update
 // +kubebuilder:rbac:groups="",resources=serviceaccounts,verbs=get;list;watch;create
 // +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=rolebindings,verbs=get;list;watch;create
 // +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=clusterroles,resourceNames=dory-processor,verbs=bind
@@ -97,17 +100,31 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	p := decide(o)
 	acted := r.act(ctx, o, &p)
+	if acted == nil && plainStart(o, &p) {
+		r.unreported.add(o)
+		p.await = true // The pod's own event leads to the report, which often has more to tell by then.
+	}
+	if acted == nil && p.await {
+		return ctrl.Result{RequeueAfter: p.requeueAfter}, nil
+	}
 	reported := r.report(ctx, o, &p)
 	return r.conclude(ctx, &p, errors.Join(acted, reported))
+}
+
+// plainStart says whether all that happened is that the first instance was created.
+func plainStart(o *observation, p *plan) bool {
+	return p.started && p.backoff == nil && o.processor.Status.Instance == nil
 }
 
 // report writes the status, if it changed, and tells what is new in it.
 func (r *Reconciler) report(ctx context.Context, o *observation, p *plan) error {
 	if o.processor == nil {
+		r.unreported.remove(o)
 		return nil
 	}
 	status := report(o, p)
 	if equality.Semantic.DeepEqual(status, o.processor.Status) {
+		r.unreported.remove(o)
 		return nil
 	}
 	processor := o.processor.DeepCopy()
@@ -118,6 +135,7 @@ func (r *Reconciler) report(ctx context.Context, o *observation, p *plan) error 
 		}
 		return fmt.Errorf("writing the status of Processor %s: %w", o.key, err)
 	}
+	r.unreported.remove(o)
 	r.events.statusChanged(o.processor, processor)
 	return nil
 }

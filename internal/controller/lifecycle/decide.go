@@ -30,6 +30,10 @@ type plan struct {
 	hindrance *hindrance
 	// requeueAfter is when to look again although nothing happened; zero is never.
 	requeueAfter time.Duration
+	// await says that the pod was created just now and the cache must be given time to see it.
+	await bool
+	// started says that act created the instance.
+	started bool
 }
 
 type removal struct {
@@ -211,8 +215,15 @@ func ownedBy(pod *corev1.Pod, p *doryv1alpha1.Processor) bool {
 	return owner != nil && owner.UID == p.UID
 }
 
+// cacheLag is how long the cache may take to see a pod that was created, before the API server is asked for it.
+const cacheLag = time.Second
+
 // next starts an instance where none lives.
 func next(o *observation, p *plan, name string, holder *corev1.Pod) {
+	if lag := o.now.Sub(o.createdAt); holder == nil && !o.createdAt.IsZero() && lag < cacheLag {
+		p.await, p.requeueAfter = true, cacheLag-lag
+		return
+	}
 	p.backoff = countFailure(o.processor.Status.Backoff, holder, o.now)
 	if wait := remaining(p.backoff, o.now); wait > 0 {
 		p.requeueAfter = wait
@@ -231,15 +242,15 @@ func next(o *observation, p *plan, name string, holder *corev1.Pod) {
 // awaited says whether the pod was deleted, so that somebody waits for its object to go.
 func awaited(pod *corev1.Pod) bool { return pod != nil && pod.DeletionTimestamp != nil }
 
-// startOf goes on with an epoch whose pod was never created. The status remembers that a pod was there; without
-// its word the name would be used a second time.
+// startOf goes on with an epoch whose pod was never created. The status remembers that a pod was there, and until it is
+// written the reconciler does; without their word the name would be used a second time.
 func startOf(o *observation, name string, holder *corev1.Pod) *start {
 	switch {
 	case name == "":
 		return &start{reason: doryv1alpha1.EpochStart}
 	case holder != nil:
 		return &start{reason: doryv1alpha1.EpochReplace}
-	case existed(o.processor, name):
+	case !o.createdAt.IsZero() || existed(o.processor, name):
 		return &start{reason: doryv1alpha1.EpochReplace, confirmGone: name}
 	default:
 		return &start{name: name}

@@ -50,7 +50,12 @@ func (n narrator) statusChanged(before, after *doryv1alpha1.Processor) {
 	switch now.Reason {
 	case doryv1alpha1.ReasonStarting:
 		return
-	case doryv1alpha1.ReasonRunning, doryv1alpha1.ReasonSuspended, doryv1alpha1.ReasonWaitingForOldInstance:
+	case doryv1alpha1.ReasonRunning:
+		// After a plain start InstanceCreated says it all; what a person looks for is that a trouble is over.
+		if last != nil && last.Reason != doryv1alpha1.ReasonStarting {
+			n.recorder.Eventf(after, nil, corev1.EventTypeNormal, now.Reason, "Observe", "%s", now.Message)
+		}
+	case doryv1alpha1.ReasonSuspended, doryv1alpha1.ReasonWaitingForOldInstance:
 		n.recorder.Eventf(after, nil, corev1.EventTypeNormal, now.Reason, "Observe", "%s", now.Message)
 	default:
 		n.recorder.Eventf(after, nil, corev1.EventTypeWarning, now.Reason, "Observe", "%s", now.Message)

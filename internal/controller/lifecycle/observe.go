@@ -40,7 +40,9 @@ type observation struct {
 	edgeNodeUnknown bool
 	// twin is an older Processor with the same id, which goes first.
 	twin string
-	now  time.Time
+	// createdAt is when an earlier pass created the holder's pod, if no status tells of it yet.
+	createdAt time.Time
+	now       time.Time
 }
 
 type nodeState int
@@ -62,6 +64,8 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 			return nil, err
 		}
 	}
+	name, _ := o.holder()
+	o.createdAt = r.unreported.createdAt(key, name)
 	return o, nil
 }
 

@@ -59,20 +59,32 @@ func (r *Reconciler) ensure(ctx context.Context, obj client.Object) error {
 	return nil
 }
 
-// ensureToken makes the Secret that lets the operator, and nobody else, read and write the processor's state. It
-// tries to create it at every start instead of looking first, so that the operator need not read Secrets.
-func (r *Reconciler) ensureToken(ctx context.Context, p *doryv1alpha1.Processor) error {
-	token, err := r.newToken()
-	if err != nil {
-		return fmt.Errorf("making a state token for Processor %s/%s: %w", p.Namespace, p.Name, err)
+// ensureToken makes the Secret with the namespace's state token, or mends one that another key made. Only its metadata
+// is read, and cached.
+func (r *Reconciler) ensureToken(ctx context.Context, namespace string) error {
+	found := &metav1.PartialObjectMetadata{}
+	found.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+	err := r.client.Get(ctx, types.NamespacedName{Namespace: namespace, Name: pod.TokenSecret}, found)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("looking for Secret %s/%s: %w", namespace, pod.TokenSecret, err)
 	}
-	return r.ensure(ctx, &corev1.Secret{
+	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: p.Namespace, Name: pod.TokenSecretName(p), Labels: managed(),
-			OwnerReferences: []metav1.OwnerReference{pod.OwnerReference(p)},
+			Namespace: namespace, Name: pod.TokenSecret, Labels: managed(),
+			Annotations: map[string]string{doryv1alpha1.AnnotationTokenKey: r.tokens.KeyID()},
 		},
-		Data: map[string][]byte{pod.TokenKey: []byte(token)},
-	})
+		Data: map[string][]byte{pod.TokenKey: []byte(r.tokens.For(namespace))},
+	}
+	if err != nil {
+		return r.ensure(ctx, secret)
+	}
+	if found.Annotations[doryv1alpha1.AnnotationTokenKey] == r.tokens.KeyID() {
+		return nil
+	}
+	if err := r.client.Update(ctx, secret); err != nil {
+		return fmt.Errorf("writing the state token into Secret %s/%s: %w", namespace, pod.TokenSecret, err)
+	}
+	return nil
 }
 
 // pullSecretTTL bounds how long a pull secret that was created or deleted goes unnoticed.

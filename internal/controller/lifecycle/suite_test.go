@@ -33,11 +33,13 @@ import (
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/controller/lifecycle"
 	"github.com/dory-io/dory/internal/fence"
+	"github.com/dory-io/dory/internal/pod"
 )
 
 var (
 	apiServer *rest.Config
 	k8s       client.Client
+	tokens    = pod.NewTokens([]byte("secret"))
 	scheme    = runtime.NewScheme()
 )
 
@@ -102,7 +104,7 @@ func startOperator(options operatorOptions) *operator {
 		Client: manager.GetClient(), APIReader: manager.GetAPIReader(),
 		Issuer: fence.NewIssuer(manager.GetClient(), options.ledger, o.clock), Clock: o.clock,
 		Recorder: manager.GetEventRecorder("dory-lifecycle"), Metrics: metrics,
-		NewSuffix: func() string { return utilrand.String(8) }, NewToken: func() (string, error) { return "secret", nil },
+		NewSuffix: func() string { return utilrand.String(8) }, Tokens: tokens,
 		Options: lifecycle.Options{ImagePullSecret: "ecr-registry-secret", ClusterWideIDs: options.ledger != nil},
 	})
 	Expect(reconciler.SetupWithManager(ctx, manager)).To(Succeed())

@@ -7,8 +7,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -96,15 +99,39 @@ func nodeReadinessChanges() builder.WatchesOption {
 	})
 }
 
-// fromPod finds the Processor of a pod, and all others of its id: they wait for its end, or may adopt it.
+// fromPod finds the Processor of a pod, and all others of its id: they wait for its end, or may adopt it. News of a pod
+// that is on its way up can wait behind the starts of others: by the time it is told, there is often more to tell.
 func (r *Reconciler) fromPod() handler.EventHandler {
-	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, pod client.Object) []reconcile.Request {
-		requests := r.processorsWhere(ctx, indexProcessorID, idOf(pod), r.scope(pod.GetNamespace()))
+	enqueue := func(ctx context.Context, o client.Object, q requestQueue) {
+		pod := o.(*corev1.Pod)
+		requests := r.processorsWhere(ctx, indexProcessorID, idOf(pod), r.scope(pod.Namespace))
 		if name := processorOf(pod); name != "" {
-			requests = append(requests, request(pod.GetNamespace(), name))
+			requests = append(requests, request(pod.Namespace, name))
 		}
-		return requests
-	})
+		add(q, comingUp(pod), requests)
+	}
+	return handler.Funcs{
+		CreateFunc: func(ctx context.Context, e event.CreateEvent, q requestQueue) { enqueue(ctx, e.Object, q) },
+		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q requestQueue) { enqueue(ctx, e.ObjectNew, q) },
+		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q requestQueue) { enqueue(ctx, e.Object, q) },
+	}
+}
+
+type requestQueue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+
+func add(q requestQueue, canWait bool, requests []reconcile.Request) {
+	if queue, ok := q.(priorityqueue.PriorityQueue[reconcile.Request]); ok && canWait {
+		queue.AddWithOpts(priorityqueue.AddOpts{Priority: ptr.To(handler.LowPriority)}, requests...)
+		return
+	}
+	for _, r := range requests {
+		q.Add(r)
+	}
+}
+
+// comingUp says whether the pod was made and nothing more is known of it.
+func comingUp(pod *corev1.Pod) bool {
+	return alive(pod) && pod.DeletionTimestamp == nil && !ready(pod) && restarts(pod) == 0
 }
 
 func (r *Reconciler) fromEpoch() handler.EventHandler {
