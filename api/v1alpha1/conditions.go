@@ -35,6 +35,11 @@ const (
 	// configured, anywhere in the cluster.
 	ReasonIDConflict = "ProcessorIDConflict"
 
+	// ReasonMigrating: a ProcessorMigration is under way, which starts the next instance.
+	ReasonMigrating = "Migrating"
+	// ReasonStateMissing: the newest recorded state cannot be read, and spec.state.onMissing requires it.
+	ReasonStateMissing = "StateMissing"
+
 	// ConditionUpdated is True while the instance is of the current spec. It is absent without an instance.
 	ConditionUpdated = "Updated"
 
@@ -42,6 +47,10 @@ const (
 	ReasonCurrent = "Current"
 	// ReasonReplacing: the instance is of an older spec and is being replaced.
 	ReasonReplacing = "Replacing"
+	// ReasonOnDelete: the instance is of an older spec, and spec.update.strategy leaves it alone.
+	ReasonOnDelete = "OnDelete"
+	// ReasonUpdateRolledBack: a move to the current spec was given up; the instance works on with the older one.
+	ReasonUpdateRolledBack = "UpdateRolledBack"
 
 	// ConditionDatabaseSynced says how the Processor and its database row agree. It is absent where no
 	// database is configured, and while there is nothing to say.
@@ -55,4 +64,33 @@ const (
 	ReasonDeletionHeld = "DeletionHeld"
 	// ReasonRowConflict: the database has a row of this id that belongs to somebody else.
 	ReasonRowConflict = "RowConflict"
+)
+
+// Reasons of a ProcessorMigration that was given up, which decide whether an update is tried again by itself.
+const (
+	// MigrationReasonSuperseded: a newer move, or a newer spec, took its place.
+	MigrationReasonSuperseded = "Superseded"
+	// MigrationReasonTargetNotReady: the target has a node and does not get ready.
+	MigrationReasonTargetNotReady = "TargetNotReady"
+	// MigrationReasonTargetInvalid: no pod can be made from the spec.
+	MigrationReasonTargetInvalid = "TargetInvalid"
+	// MigrationReasonTargetHasNoHandoff: the target's image cannot take part in a live move.
+	MigrationReasonTargetHasNoHandoff = "TargetHasNoHandoff"
+	// MigrationReasonStateRefused: the target does not take the source's state.
+	MigrationReasonStateRefused = "StateRefused"
+)
+
+// The condition type Checkpointed of a Processor, and its reasons.
+const (
+	// ConditionCheckpointed is True while checkpoints of the state succeed. It is absent before the first one, and where
+	// spec.state.checkpointInterval is 0.
+	ConditionCheckpointed = "Checkpointed"
+
+	// ReasonCheckpointCurrent: the last checkpoints succeeded.
+	ReasonCheckpointCurrent = "CheckpointCurrent"
+	// ReasonCheckpointFailing: the state cannot be captured or stored, several times in a row.
+	ReasonCheckpointFailing = "CheckpointFailing"
+	// ReasonStateNotRestored: the instance started without its state, and that could not be restored. No checkpoint is
+	// taken meanwhile, because it would replace the state that was lost.
+	ReasonStateNotRestored = "StateNotRestored"
 )

@@ -39,6 +39,9 @@ func (r *Reconciler) act(ctx context.Context, o *observation, p *plan) error {
 	if p.adopt != nil {
 		errs = append(errs, r.adopt(ctx, o, p.adopt))
 	}
+	if p.update != "" {
+		errs = append(errs, r.createUpdate(ctx, o, p))
+	}
 	if p.start != nil {
 		errs = append(errs, r.startOrRelease(ctx, o, p))
 	}
@@ -61,7 +64,9 @@ func (r *Reconciler) remove(ctx context.Context, o *observation, removal removal
 		return err
 	}
 	uid := removal.pod.UID
+	// gofail: var lifecycleBeforeRemove struct{}
 	err := r.client.Delete(ctx, removal.pod, client.Preconditions{UID: &uid})
+	// gofail: var lifecycleAfterRemove struct{}
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("deleting pod %s/%s: %w", removal.pod.Namespace, removal.pod.Name, err)
 	}
@@ -84,6 +89,9 @@ func (r *Reconciler) confirm(ctx context.Context, o *observation, removal remova
 }
 
 func (r *Reconciler) confirmSurplus(ctx context.Context, o *observation, surplus *corev1.Pod) error {
+	if err := r.confirmNoMove(ctx, o, surplus); err != nil {
+		return err
+	}
 	epoch, err := get[doryv1alpha1.ProcessorEpoch](ctx, r.apiReader, o.epochKey())
 	if err != nil || epoch == nil || epoch.Spec.Holder != surplus.Name {
 		return err
@@ -117,6 +125,7 @@ func (r *Reconciler) lift(ctx context.Context, ended *corev1.Pod) error {
 			return fmt.Errorf("removing the finalizer of the ended pod %s/%s: %w", ended.Namespace, ended.Name, err)
 		}
 	}
+	// gofail: var lifecycleAfterUnfence struct{}
 	if ended.DeletionTimestamp != nil {
 		return nil
 	}
@@ -136,9 +145,11 @@ func (r *Reconciler) release(ctx context.Context, o *observation) error {
 			return err
 		}
 	}
+	// gofail: var lifecycleBeforeRelease struct{}
 	if err := r.issuer.Release(ctx, o.epoch); err != nil {
 		return err
 	}
+	// gofail: var lifecycleAfterRelease struct{}
 	if holder == nil {
 		return nil
 	}
@@ -156,6 +167,7 @@ func (r *Reconciler) adopt(ctx context.Context, o *observation, found *corev1.Po
 	}
 	adopted := found.DeepCopy()
 	markAdopted(adopted, o)
+	// gofail: var lifecycleBeforeAdopt struct{}
 	if err := r.client.Patch(ctx, adopted, client.MergeFromWithOptions(found, client.MergeFromWithOptimisticLock{})); err != nil {
 		return fmt.Errorf("adopting pod %s/%s: %w", found.Namespace, found.Name, err)
 	}
@@ -256,9 +268,11 @@ func (r *Reconciler) create(ctx context.Context, o *observation, p *plan, name, 
 	if err != nil {
 		return err
 	}
+	// gofail: var lifecycleBeforeCreate struct{}
 	if err := r.client.Create(ctx, created); err != nil {
 		return r.createFailed(p, created, err)
 	}
+	// gofail: var lifecycleAfterCreate struct{}
 	o.pods = append(o.pods, created)
 	p.started = true
 	r.events.created(o.processor, created, o.epoch.Spec.Epoch)

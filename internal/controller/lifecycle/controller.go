@@ -48,8 +48,8 @@ type Config struct {
 	// NewSuffix makes the unique part of pod names: a few lower-case letters and digits.
 	NewSuffix func() string
 	// Tokens guard the processors' state.
-	Tokens pod.Tokens
-	Options  Options
+	Tokens  pod.Tokens
+	Options Options
 }
 
 // Reconciler keeps one instance of every Processor alive.
@@ -80,6 +80,7 @@ func New(c Config) *Reconciler {
 // +kubebuilder:rbac:groups=dory.io,resources=processors/status,verbs=get;update;patch
 // +kubebuilder:rbac:groups=dory.io,resources=processors/finalizers,verbs=update
 // +kubebuilder:rbac:groups=dory.io,resources=edgenodes,verbs=get;list;watch
+// +kubebuilder:rbac:groups=dory.io,resources=processormigrations,verbs=get;list;watch;create
 // +kubebuilder:rbac:groups=dory.io,resources=processorepochs,verbs=get;list;watch;create;update
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
@@ -129,12 +130,14 @@ func (r *Reconciler) report(ctx context.Context, o *observation, p *plan) error 
 	}
 	processor := o.processor.DeepCopy()
 	processor.Status = status
+	// gofail: var lifecycleBeforeStatus struct{}
 	if err := r.client.Status().Update(ctx, processor); err != nil {
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
 		return fmt.Errorf("writing the status of Processor %s: %w", o.key, err)
 	}
+	// gofail: var lifecycleAfterStatus struct{}
 	r.unreported.remove(o)
 	r.events.statusChanged(o.processor, processor)
 	return nil
@@ -172,6 +175,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 		Watches(&corev1.Pod{}, r.fromPod()).
 		Watches(&doryv1alpha1.Processor{}, r.fromTwin(), comingAndGoing()).
 		Watches(&doryv1alpha1.ProcessorEpoch{}, r.fromEpoch()).
+		Watches(&doryv1alpha1.ProcessorMigration{}, r.fromMigration()).
 		Watches(&corev1.Node{}, r.fromNode(), nodeReadinessChanges()).
 		Watches(&doryv1alpha1.EdgeNode{}, r.fromEdgeNode()).
 		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency(r.options.Concurrency), RateLimiter: retries()}).

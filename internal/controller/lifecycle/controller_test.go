@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -26,6 +27,7 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/fence"
+	podbuilder "github.com/dory-io/dory/internal/pod"
 )
 
 var _ = Describe("A Processor", func() {
@@ -140,9 +142,64 @@ var _ = Describe("A Processor", func() {
 		Expect(epochOf(p)().Epoch).To(Equal(int64(1)))
 	})
 
-	It("is replaced when its spec changes", func() {
+	It("asks for one move when its spec changes, and for none again that the new version is to blame for", func() {
 		startOperator(operatorOptions{})
 		p := apply(namespace, "cam")
+		first := runs(p)
+		modify(p, func(p *doryv1alpha1.Processor) { p.Spec.Image = "counter:2" })
+		Eventually(updated(p)).Should(HaveField("Reason", doryv1alpha1.ReasonReplacing))
+		Consistently(migrations(p)).Should(HaveLen(1))
+		move := migrations(p)()[0]
+		Expect(move.Spec).To(And(HaveField("Reason", doryv1alpha1.MigrationUpdate), HaveField("Processor", "cam"), HaveField("TargetRevision", Not(BeEmpty()))))
+		Expect(metav1.IsControlledBy(&move, p)).To(BeTrue())
+
+		By("the move is given up because the new version does not take the state")
+		end(&move, doryv1alpha1.MigrationRolledBack, doryv1alpha1.MigrationReasonStateRefused)
+		Eventually(updated(p)).Should(And(HaveField("Reason", doryv1alpha1.ReasonUpdateRolledBack), HaveField("Message", ContainSubstring(move.Name))))
+		Consistently(migrations(p)).Should(HaveLen(1))
+		Expect(thePod(p, "1").UID).To(Equal(first.UID), "the old version must work on")
+
+		By("its record is deleted")
+		Expect(k8s.Delete(ctx, &move)).To(Succeed())
+		Eventually(migrations(p)).Should(ConsistOf(HaveField("UID", Not(Equal(move.UID)))))
+	})
+
+	It("leaves the pods of a move alone, and takes over when the move ends without an instance", func() {
+		startOperator(operatorOptions{})
+		p := apply(namespace, "cam")
+		source := runs(p)
+		move := &doryv1alpha1.ProcessorMigration{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "by-hand"},
+			Spec:       doryv1alpha1.ProcessorMigrationSpec{Processor: "cam"},
+		}
+		Expect(k8s.Create(ctx, move)).To(Succeed())
+		move.Status = doryv1alpha1.ProcessorMigrationStatus{Phase: doryv1alpha1.MigrationWarming, SourcePod: source.Name, TargetPod: "dory-cam-target"}
+		Expect(k8s.Status().Update(ctx, move)).To(Succeed())
+		target, err := podbuilder.Build(podbuilder.Input{Processor: p, Name: "dory-cam-target", Move: &podbuilder.Move{Migration: "by-hand", Standby: true}})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(k8s.Create(ctx, target)).To(Succeed())
+		Consistently(func() *metav1.Time {
+			Expect(k8s.Get(ctx, client.ObjectKeyFromObject(target), target)).To(Succeed())
+			return target.DeletionTimestamp
+		}).Should(BeNil())
+
+		By("the source ends")
+		kubeletEnds(source, corev1.PodFailed)
+		Consistently(func() int64 { return epochOf(p)().Epoch }).Should(Equal(int64(1)), "the next instance is the move's to start")
+
+		By("the move fails")
+		end(move, doryv1alpha1.MigrationFailed, "SourceLost")
+		Eventually(func() bool {
+			return apierrors.IsNotFound(k8s.Get(ctx, client.ObjectKeyFromObject(target), target))
+		}).Should(BeTrue(), "nobody needs the target any more")
+		Eventually(func() int64 { return epochOf(p)().Epoch }).Should(Equal(int64(2)))
+	})
+
+	It("is replaced when its spec changes and its update strategy is Recreate", func() {
+		startOperator(operatorOptions{})
+		p := apply(namespace, "cam", func(p *doryv1alpha1.Processor) {
+			p.Spec.Update = &doryv1alpha1.ProcessorUpdate{Strategy: doryv1alpha1.UpdateRecreate}
+		})
 		first := runs(p)
 		modify(p, func(p *doryv1alpha1.Processor) { p.Spec.Image = "counter:2" })
 		Eventually(phase(p)).Should(Equal(doryv1alpha1.ProcessorStopping))

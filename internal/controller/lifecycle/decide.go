@@ -22,6 +22,8 @@ type plan struct {
 	release bool
 	// adopt takes over a pod that runs already.
 	adopt *corev1.Pod
+	// update is the name of a ProcessorMigration to create that brings the current spec.
+	update string
 	// start creates the instance.
 	start *start
 	// backoff is what the status is to say about failures.
@@ -81,6 +83,8 @@ func decide(o *observation) plan {
 		stop(o, &p, holder)
 	case holder != nil && alive(holder):
 		keep(o, &p, holder)
+	case o.move() != nil:
+		p.hindrance = underWay(o.move())
 	case blocking != nil:
 		p.hindrance = waitingFor(o, blocking)
 	case len(o.others) > 0:
@@ -102,7 +106,7 @@ func adoptable(o *observation, holder *corev1.Pod) *corev1.Pod {
 	var best *corev1.Pod
 	for _, pod := range o.pods {
 		_, hasEpoch := pod.Labels[doryv1alpha1.LabelEpoch]
-		if hasEpoch || !alive(pod) || pod.DeletionTimestamp != nil {
+		if hasEpoch || pod.Labels[doryv1alpha1.LabelMigration] != "" || !alive(pod) || pod.DeletionTimestamp != nil {
 			continue
 		}
 		if best == nil || preferred(pod, best) {
@@ -131,6 +135,9 @@ func retire(o *observation, p *plan, holder, candidate *corev1.Pod) *corev1.Pod 
 			continue
 		}
 		blocking = pod
+		if o.moving(pod) {
+			continue
+		}
 		if pod.DeletionTimestamp == nil {
 			p.remove = append(p.remove, removal{pod, surplusReason(o)})
 		}
@@ -180,7 +187,7 @@ func stop(o *observation, p *plan, holder *corev1.Pod) {
 
 // keep leaves the instance alone, unless it is not what the spec asks for.
 func keep(o *observation, p *plan, holder *corev1.Pod) {
-	if holder.DeletionTimestamp != nil {
+	if holder.DeletionTimestamp != nil || o.handedTo(holder) {
 		return
 	}
 	if !ownedBy(holder, o.processor) && hasEpoch(holder, o) {
@@ -195,14 +202,13 @@ func keep(o *observation, p *plan, holder *corev1.Pod) {
 	forgetFailures(o, p, holder)
 }
 
-// replaceIfOutdated removes an instance of another spec, but not before the new one is known to make a pod.
-// This is the place where a live move takes over.
+// replaceIfOutdated brings an instance of another spec to the current one, but not before that is known to make a pod.
 func replaceIfOutdated(o *observation, p *plan, holder *corev1.Pod) {
 	if p.hindrance = obstacle(o); p.hindrance != nil {
 		return
 	}
 	if pod.Outdated(holder, o.processor, o.edgeNode) {
-		p.remove = append(p.remove, removal{holder, removeOutdated})
+		update(o, p, holder)
 	}
 }
 

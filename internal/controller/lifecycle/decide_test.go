@@ -12,6 +12,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/pod"
 )
 
 func TestDecide(t *testing.T) {
@@ -21,6 +22,11 @@ func TestDecide(t *testing.T) {
 	edge := func(p *doryv1alpha1.Processor) {
 		p.Spec.Placement = &doryv1alpha1.ProcessorPlacement{EdgeNode: "gate"}
 	}
+	moves := func(phase doryv1alpha1.MigrationPhase) func(*observation) { return moveOf("m", "a", "b", phase) }
+	image := func(image string) func(*doryv1alpha1.Processor) {
+		return func(p *doryv1alpha1.Processor) { p.Spec.Image = image }
+	}
+	revisionOf := func(name string) string { return pod.Revision(given(withProcessor(image(name))).processor, "")[:8] }
 	noEdgeNode := func(o *observation) { o.edgeNodeUnknown = true }
 	for name, test := range map[string]struct {
 		given *observation
@@ -34,6 +40,8 @@ func TestDecide(t *testing.T) {
 		"holder ended by itself":                 {given(epoch(7, "a"), instancePod("a", 7, failed)), "issue (Replace); "},
 		"holder deleted and ended":               {given(epoch(7, "a"), instancePod("a", 7, terminating, failed)), "issue (Replace); "},
 		"holder deleted before it was bound":     {given(epoch(7, "a"), instancePod("a", 7, terminating, unscheduled)), "issue (Replace); "},
+		"created just now, not seen yet":         {given(epoch(7, "a"), createdAgo(300*time.Millisecond)), "await; again in 700ms; "},
+		"created a while ago, never seen":        {given(epoch(7, "a"), createdAgo(time.Minute)), "issue (Replace) if a is gone; "},
 		"unknown edge node":                      {given(withProcessor(edge), noEdgeNode), "EdgeNodeUnknown; "},
 		"bad pod template spends no epoch":       {given(withProcessor(badTemplate)), "InvalidPodTemplate; "},
 
@@ -50,13 +58,44 @@ func TestDecide(t *testing.T) {
 		"terminating":                      {given(epoch(7, "a"), instancePod("a", 7, terminating)), ""},
 		"terminating on a silent node":     {given(epoch(7, "a"), instancePod("a", 7, terminating), node("n1", nodeNotReady)), ""},
 		"running on a silent node":         {given(epoch(7, "a"), instancePod("a", 7), node("n1", nodeNotReady)), ""},
-		"spec changed":                     {given(epoch(7, "a"), instancePod("a", 7, otherSpec)), "remove a (Outdated); "},
+		"spec changed":                     {given(epoch(7, "a"), instancePod("a", 7, otherSpec)), "update by cam-update-98b368bc-1; "},
+		"spec changed, unready":            {given(epoch(7, "a"), instancePod("a", 7, otherSpec, notReady(time.Minute))), "remove a (Outdated); "},
+		"spec changed, node silent":        {given(epoch(7, "a"), instancePod("a", 7, otherSpec), node("n1", nodeNotReady)), "remove a (Outdated); "},
+		"spec changed, Recreate":           {given(epoch(7, "a"), instancePod("a", 7, otherSpec), withProcessor(updates("Recreate"))), "remove a (Outdated); "},
+		"spec changed, OnDelete":           {given(epoch(7, "a"), instancePod("a", 7, otherSpec), withProcessor(updates("OnDelete"))), "OnDelete; "},
+		"liveness path learned":            {given(epoch(7, "a"), instancePod("a", 7), withProcessor(learned("/healthz"))), "remove a (Outdated); "},
 		"spec changed, already ending":     {given(epoch(7, "a"), instancePod("a", 7, otherSpec, terminating)), ""},
 		"spec changed to a bad one":        {given(epoch(7, "a"), instancePod("a", 7, otherSpec), withProcessor(badTemplate)), "InvalidPodTemplate; "},
 		"edge node vanished":               {given(epoch(7, "a"), instancePod("a", 7, otherSpec), withProcessor(edge), noEdgeNode), "EdgeNodeUnknown; "},
 		"somebody took the finalizer":      {given(epoch(7, "a"), instancePod("a", 7, unfenced)), "adopt a; "},
 		"pod of the previous Processor":    {given(epoch(7, "a"), instancePod("a", 7, otherOwner)), "remove a (PreviousProcessor); "},
 		"previous Processor's, terminated": {given(epoch(7, "a"), instancePod("a", 7, otherOwner, terminating, failed)), "issue (Replace); "},
+
+		// Moves.
+		"move under way":                       {given(moves("Warming"), epoch(7, "a"), instancePod("a", 7), instancePod("b", 0, ofMove("m"))), ""},
+		"move ended, target left over":         {given(moves("RolledBack"), epoch(7, "a"), instancePod("a", 7), instancePod("b", 0, ofMove("m"))), "remove b (Surplus); "},
+		"move unknown":                         {given(epoch(7, "a"), instancePod("a", 7), instancePod("b", 0, ofMove("m"))), "remove b (Surplus); "},
+		"move not yet seen to begin":           {given(moves(""), epoch(7, "a"), instancePod("a", 7), instancePod("b", 0, ofMove("m"))), ""},
+		"handed over, not yet marked":          {given(moves("HandingOff"), epoch(8, "b"), instancePod("a", 7), instancePod("b", 0, ofMove("m"))), ""},
+		"handed over, source is ending":        {given(moves("Retiring"), epoch(8, "b"), instancePod("a", 7, terminating), instancePod("b", 8, ofMove("m"))), ""},
+		"handed over, source ended":            {given(moves("Retiring"), epoch(8, "b"), instancePod("a", 7, terminating, failed), instancePod("b", 8, ofMove("m"))), "lift a; "},
+		"handed over, move ended, source left": {given(moves("Succeeded"), epoch(8, "b"), instancePod("a", 7), instancePod("b", 8, ofMove("m"))), "remove a (Surplus); "},
+		"source ended in the middle":           {given(moves("Warming"), epoch(7, "a"), instancePod("a", 7, failed), instancePod("b", 0, ofMove("m"))), "Migrating; "},
+		"source gone in the middle":            {given(moves("Warming"), epoch(7, "a"), instancePod("b", 0, ofMove("m"))), "Migrating; "},
+		"source ended, move failed":            {given(moves("Failed"), epoch(7, "a"), instancePod("a", 7, failed)), "issue (Replace); "},
+		"source ended, move waits its turn":    {given(moves("Pending"), epoch(7, "a"), instancePod("a", 7, failed)), "issue (Replace); "},
+		"target of a failed move is no find":   {given(moves("Failed"), epoch(7, "a"), instancePod("a", 7, failed), instancePod("b", 0, ofMove("m"))), "remove b (Surplus); WaitingForOldInstance; "},
+		"suspended in the middle": {
+			given(moves("Warming"), withProcessor(suspended), epoch(7, "a"), instancePod("a", 7), instancePod("b", 0, ofMove("m"))), "remove b (Suspended); remove a (Suspended); ",
+		},
+		"spec changed in the middle":           {given(moves("Warming"), epoch(7, "a"), instancePod("a", 7, otherSpec)), "Migrating; "},
+		"update asked for":                     {given(updateOf("u-1", "", 0), epoch(7, "a"), instancePod("a", 7, otherSpec)), "Replacing; "},
+		"update refused by the new version":    {given(updateOf("u-1", "StateRefused", time.Hour), epoch(7, "a"), instancePod("a", 7, otherSpec)), "UpdateRolledBack; "},
+		"update failed for another reason":     {given(updateOf("u-1", "SourceUnavailable", time.Second), epoch(7, "a"), instancePod("a", 7, otherSpec)), "UpdateRolledBack; "},
+		"update failed, waited long enough":    {given(updateOf("u-1", "SourceUnavailable", 31*time.Second), epoch(7, "a"), instancePod("a", 7, otherSpec)), "update by cam-update-98b368bc-1; "},
+		"update superseded and wanted again":   {given(updateOf("u-1", "Superseded", time.Second), epoch(7, "a"), instancePod("a", 7, otherSpec)), "update by cam-update-98b368bc-1; "},
+		"a second attempt has another name":    {given(updateOf("cam-update-98b368bc-1", "Superseded", 0), epoch(7, "a"), instancePod("a", 7, otherSpec)), "update by cam-update-98b368bc-2; "},
+		"update of a spec that was left since": {given(updateOf("u-1", "StateRefused", 0), withProcessor(image("counter:2")), epoch(7, "a"), instancePod("a", 7, otherSpec)), "update by cam-update-" + revisionOf("counter:2") + "-1; "},
 
 		// One instance.
 		"second pod":                              {given(epoch(8, "b"), instancePod("a", 7), instancePod("b", 8)), "remove a (Surplus); "},
@@ -151,6 +190,11 @@ func TestDecideNeverMakesASecondInstance(t *testing.T) {
 		if random.IntN(3) > 0 {
 			epoch(7, []string{"", "a", "b", "z"}[random.IntN(4)])(o)
 		}
+		if random.IntN(3) == 0 {
+			phases := []doryv1alpha1.MigrationPhase{"", "Pending", "Placing", "HandingOff", "Retiring", "Succeeded", "Failed"}
+			moveOf("m", "a", "b", phases[random.IntN(len(phases))])(o)
+			instancePod("t", 0, ofMove("m"), anywhere[random.IntN(len(anywhere))])(o)
+		}
 		withProcessor(failedBefore(random.Int32N(3)+1, time.Duration(random.IntN(60))*time.Second, "a"))(o)
 		node("n1", nodeState(random.IntN(3)))(o)
 		checkOneInstance(t, o, &started)
@@ -174,6 +218,9 @@ func checkOneInstance(t *testing.T, o *observation, started *int) {
 		return
 	}
 	*started++
+	if m := o.move(); m != nil {
+		t.Fatalf("%s while %s is under way", p, m.Name)
+	}
 	for _, pod := range slices.Concat(o.pods, o.others) {
 		if alive(pod) {
 			t.Fatalf("%s while pod %s lives (%+v)", p, pod.Name, pod.ObjectMeta)

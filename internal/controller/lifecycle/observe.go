@@ -34,6 +34,8 @@ type observation struct {
 	others []*corev1.Pod
 	// nodes holds the state of every node that one of the pods is bound to.
 	nodes map[string]nodeState
+	// migrations are all of this Processor, also those that are over.
+	migrations []*doryv1alpha1.ProcessorMigration
 	// edgeNode is the Kubernetes node of spec.placement.edgeNode; edgeNodeUnknown says that there is no such
 	// EdgeNode.
 	edgeNode        string
@@ -59,7 +61,7 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 	if o.processor, err = get[doryv1alpha1.Processor](ctx, r.client, key); err != nil {
 		return nil, err
 	}
-	for _, part := range []func(context.Context, *observation) error{r.observePods, r.observeEpoch, r.observeEdgeNode, r.observeTwin} {
+	for _, part := range []func(context.Context, *observation) error{r.observePods, r.observeEpoch, r.observeMigrations, r.observeEdgeNode, r.observeTwin} {
 		if err := part(ctx, o); err != nil {
 			return nil, err
 		}

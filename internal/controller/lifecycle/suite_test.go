@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -322,4 +323,26 @@ func node(name string, ready corev1.ConditionStatus) {
 		n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: ready}}
 		return k8s.Status().Update(ctx, n)
 	}).Should(Succeed())
+}
+
+func migrations(p *doryv1alpha1.Processor) func() []doryv1alpha1.ProcessorMigration {
+	return func() []doryv1alpha1.ProcessorMigration {
+		GinkgoHelper()
+		var all doryv1alpha1.ProcessorMigrationList
+		Expect(k8s.List(context.Background(), &all, client.InNamespace(p.Namespace))).To(Succeed())
+		return all.Items
+	}
+}
+
+func updated(p *doryv1alpha1.Processor) func() *metav1.Condition {
+	return func() *metav1.Condition {
+		return meta.FindStatusCondition(statusOf(p)().Conditions, doryv1alpha1.ConditionUpdated)
+	}
+}
+
+// end writes what the migration controller would write when a move is over.
+func end(m *doryv1alpha1.ProcessorMigration, phase doryv1alpha1.MigrationPhase, reason string) {
+	GinkgoHelper()
+	m.Status.Phase, m.Status.Reason, m.Status.CompletionTime = phase, reason, &metav1.Time{Time: time.Now()}
+	Expect(k8s.Status().Update(context.Background(), m)).To(Succeed())
 }

@@ -28,6 +28,8 @@ const (
 	indexPodNode      = "dory.io/pod-node"
 	indexProcessorID  = "dory.io/processor-id"
 	indexEdgeNode     = "dory.io/processor-edge-node"
+	// indexMigrationProcessor is ours alone: an informer takes every index once.
+	indexMigrationProcessor = "dory.io/lifecycle-migration-processor"
 )
 
 func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
@@ -41,6 +43,7 @@ func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 		{&corev1.Pod{}, indexPodNode, func(o client.Object) []string { return some(o.(*corev1.Pod).Spec.NodeName) }},
 		{&doryv1alpha1.Processor{}, indexProcessorID, func(o client.Object) []string { return some(o.(*doryv1alpha1.Processor).ID()) }},
 		{&doryv1alpha1.Processor{}, indexEdgeNode, edgeNodesOf},
+		{&doryv1alpha1.ProcessorMigration{}, indexMigrationProcessor, func(o client.Object) []string { return some(o.(*doryv1alpha1.ProcessorMigration).Spec.Processor) }},
 	} {
 		if err := indexer.IndexField(ctx, index.object, index.name, index.value); err != nil {
 			return fmt.Errorf("adding the index %s: %w", index.name, err)
@@ -138,6 +141,12 @@ func (r *Reconciler) fromEpoch() handler.EventHandler {
 	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, epoch client.Object) []reconcile.Request {
 		id := epoch.(*doryv1alpha1.ProcessorEpoch).Spec.ProcessorID
 		return r.processorsWhere(ctx, indexProcessorID, id, client.InNamespace(epoch.GetNamespace()))
+	})
+}
+
+func (r *Reconciler) fromMigration() handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(_ context.Context, migration client.Object) []reconcile.Request {
+		return []reconcile.Request{request(migration.GetNamespace(), migration.(*doryv1alpha1.ProcessorMigration).Spec.Processor)}
 	})
 }
 

@@ -152,6 +152,51 @@ func container(status corev1.ContainerStatus) func(*corev1.Pod) {
 	}
 }
 
+func updates(strategy doryv1alpha1.UpdateStrategy) func(*doryv1alpha1.Processor) {
+	return func(p *doryv1alpha1.Processor) { p.Spec.Update = &doryv1alpha1.ProcessorUpdate{Strategy: strategy} }
+}
+
+func learned(path doryv1alpha1.LivenessPath) func(*doryv1alpha1.Processor) {
+	return func(p *doryv1alpha1.Processor) { p.Status.LivenessPath = path }
+}
+
+func createdAgo(d time.Duration) func(*observation) {
+	return func(o *observation) { o.createdAt = now.Add(-d) }
+}
+
+// moveOf is a migration from one pod to another.
+func moveOf(name, source, target string, phase doryv1alpha1.MigrationPhase) func(*observation) {
+	return func(o *observation) {
+		o.migrations = append(o.migrations, &doryv1alpha1.ProcessorMigration{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "vision", Name: name},
+			Spec:       doryv1alpha1.ProcessorMigrationSpec{Processor: "cam", Reason: doryv1alpha1.MigrationManual},
+			Status:     doryv1alpha1.ProcessorMigrationStatus{Phase: phase, SourcePod: source, TargetPod: target},
+		})
+	}
+}
+
+// updateOf is an Update to the current spec that ended some time ago, or has not if there is no reason.
+func updateOf(name, reason string, ago time.Duration) func(*observation) {
+	return func(o *observation) {
+		m := &doryv1alpha1.ProcessorMigration{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "vision", Name: name},
+			Spec: doryv1alpha1.ProcessorMigrationSpec{
+				Processor: "cam", Reason: doryv1alpha1.MigrationUpdate, TargetRevision: pod.Revision(o.processor, o.edgeNode),
+			},
+		}
+		if reason != "" {
+			ended := metav1.NewTime(now.Add(-ago))
+			m.Status = doryv1alpha1.ProcessorMigrationStatus{Phase: doryv1alpha1.MigrationRolledBack, Reason: reason, CompletionTime: &ended}
+		}
+		o.migrations = append(o.migrations, m)
+	}
+}
+
+// ofMove makes a pod the target of a move.
+func ofMove(name string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { p.Labels[doryv1alpha1.LabelMigration] = name }
+}
+
 func node(name string, state nodeState) func(*observation) {
 	return func(o *observation) { o.nodes[name] = state }
 }
@@ -170,6 +215,12 @@ func (p plan) String() string {
 	}
 	if p.adopt != nil {
 		fmt.Fprintf(&s, "adopt %s; ", p.adopt.Name)
+	}
+	if p.update != "" {
+		fmt.Fprintf(&s, "update by %s; ", p.update)
+	}
+	if p.await {
+		fmt.Fprintf(&s, "await; again in %s; ", p.requeueAfter)
 	}
 	switch {
 	case p.start == nil:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // stages are what kwok's own "fast" set lacks: a pod's end as a kubelet reports it.
@@ -23,7 +24,7 @@ func (r *Rig) startComponents(context.Context) error {
 		"--kube-api-qps=10000", "--kube-api-burst=10000",
 	}
 	if _, err := r.run("kube-controller-manager", r.bin("k8s", "kube-controller-manager"), nil,
-		append(common, "--node-monitor-grace-period=2h")...); err != nil {
+		append(common, "--node-monitor-grace-period=2h", "--controllers="+strings.Join(r.options.Controllers, ","))...); err != nil {
 		return err
 	}
 	if _, err := r.run("kube-scheduler", r.bin("k8s", "kube-scheduler"), nil, common...); err != nil {

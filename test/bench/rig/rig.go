@@ -23,6 +23,8 @@ type Options struct {
 	Operator string
 	// Nodes is how many nodes kwok plays.
 	Nodes int
+	// Controllers are those of kube-controller-manager to run, as its flag --controllers takes them.
+	Controllers []string
 	// Clock times the waits.
 	Clock clock.Clock
 	// Progress tells a person what goes on.

@@ -78,7 +78,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 
 func (b *bench) start(ctx context.Context) error {
 	var err error
-	b.rig, err = rig.Start(ctx, rig.Options{Root: b.root, Operator: b.operator, Nodes: b.nodes, Clock: b.clock, Progress: b.progress.Say})
+	b.rig, err = rig.Start(ctx, rig.Options{Root: b.root, Operator: b.operator, Nodes: b.nodes, Controllers: []string{"*"}, Clock: b.clock, Progress: b.progress.Say})
 	if err != nil {
 		return err
 	}
