@@ -34,10 +34,7 @@ func (w *canonicalWriter) str(key bool) error {
 
 // plain copies the longest run that needs no thought.
 func (w *canonicalWriter) plain(key bool) {
-	end := w.pos
-	for end < len(w.src) && isPlain(w.src[end]) {
-		end++
-	}
+	end := w.pos + plainRun(w.src[w.pos:])
 	w.dst = append(w.dst, w.src[w.pos:end]...)
 	if key {
 		w.keys = append(w.keys, w.src[w.pos:end]...)
@@ -192,7 +189,7 @@ func (w *canonicalWriter) number() error {
 	}
 	switch {
 	case float:
-		if err := w.float(string(text)); err != nil {
+		if err := w.float(text); err != nil {
 			return err
 		}
 	case string(text) == "-0": // Python's integers have no negative zero.
@@ -204,8 +201,8 @@ func (w *canonicalWriter) number() error {
 	return nil
 }
 
-func (w *canonicalWriter) float(text string) error {
-	f, err := strconv.ParseFloat(text, 64)
+func (w *canonicalWriter) float(text []byte) error {
+	f, err := strconv.ParseFloat(string(text), 64)
 	if err != nil || math.IsInf(f, 0) {
 		return w.errorf("%s is beyond the range of a 64-bit float", text)
 	}

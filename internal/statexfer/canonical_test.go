@@ -165,6 +165,7 @@ func sameMeaning(t *testing.T, a, b []byte) bool {
 func BenchmarkCanonical(b *testing.B) {
 	for name, text := range map[string][]byte{
 		"8MiB_one_string": []byte(`{"payload":"` + strings.Repeat("x", 8<<20) + `"}`),
+		"16KiB_sorted":    manyKeys(340, func(i int) int { return i }),
 		"1MiB_sorted":     manyKeys(20_000, func(i int) int { return i }),
 		"1MiB_unsorted":   manyKeys(20_000, func(i int) int { return (i * 7919) % 20_000 }),
 	} {

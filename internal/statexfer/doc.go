@@ -1,5 +1,6 @@
-// Package statexfer knows the forms in which a processor's state travels: the canonical JSON that checksums are
-// made of, the state document, and the ConfigMap that holds it. It talks to nobody; its callers have the clients.
+// Package statexfer knows how a processor's state travels: the canonical JSON that checksums are made of, the state
+// document, the ConfigMap that holds it, and the requests with which Client captures, restores and hands it over.
+// It talks to processors only; its callers have the clients of Kubernetes and the database.
 package statexfer
 
 import "errors"

@@ -42,6 +42,9 @@ type Metadata struct {
 	PodName string
 	// RestartCount that the writer was started with.
 	RestartCount int
+	// DataVersion is the version of the payload's own format, which only the processor's author knows about. Empty
+	// where there is none; the field data_version is an extension of the contract.
+	DataVersion string
 }
 
 // Document is a processor's state with what is needed to trust it.
@@ -65,6 +68,7 @@ type metadataJSON struct {
 	RestartCount int     `json:"restart_count"`
 	Epoch        int64   `json:"epoch"`
 	Sequence     int64   `json:"sequence"`
+	DataVersion  string  `json:"data_version,omitempty"`
 }
 
 // Encode writes the document as every SDK reads it: payload, metadata and checksum. The payload is written in its
@@ -102,6 +106,7 @@ func (m Metadata) encode() ([]byte, error) {
 		RestartCount: m.RestartCount,
 		Epoch:        m.Epoch,
 		Sequence:     m.Sequence,
+		DataVersion:  m.DataVersion,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("writing the metadata of a state document: %w", err)
@@ -171,6 +176,7 @@ func decodeMetadata(text json.RawMessage) (Metadata, error) {
 		ProcessorID:  lenient[string](fields["processor_id"]),
 		PodName:      lenient[string](fields["pod_name"]),
 		RestartCount: lenient[int](fields["restart_count"]),
+		DataVersion:  lenient[string](fields["data_version"]),
 	}
 	if seconds := lenient[float64](fields["timestamp"]); seconds != 0 {
 		m.Time = time.UnixMicro(int64(seconds * 1e6)).UTC()
