@@ -263,7 +263,7 @@ func mustNotIterate(t *testing.T, p *Processor) func(context.Context) error {
 }
 
 func TestTrap6APIServerThatIsNotThere(t *testing.T) {
-	refusing := freePort(t)
+	refusing := freePort(t, "127.0.0.1")
 	broken := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "etcd is away", http.StatusInternalServerError)
 	}))

@@ -107,13 +107,13 @@ func (b *fileBackend) refuseOlder(doc Document) error {
 func replaceFile(dir, path string, text []byte) error {
 	fresh := path + ".new"
 	if err := writeDurably(fresh, text); err != nil {
-		return errors.Join(fmt.Errorf("writing the state: %w", err), os.Remove(fresh))
+		return errors.Join(fmt.Errorf("writing %s: %w", fresh, err), os.Remove(fresh))
 	}
 	if err := os.Rename(fresh, path); err != nil {
-		return fmt.Errorf("putting the new state in place: %w", err)
+		return fmt.Errorf("putting the new %s in place: %w", path, err)
 	}
 	if err := syncDir(dir); err != nil {
-		return fmt.Errorf("making the new state durable: %w", err)
+		return fmt.Errorf("making the new %s durable: %w", path, err)
 	}
 	return nil
 }

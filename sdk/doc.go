@@ -13,8 +13,12 @@
 //	POD_NAME, DORY_POD_NAME              default: the host's name
 //	POD_NAMESPACE, DORY_POD_NAMESPACE    default: the pod's own
 //	DORY_HEALTH_PORT                     port of the HTTP endpoints; default 8080
+//	DORY_BIND_ADDRESS                    IP address to listen on; default: all
 //	DORY_EPOCH                           the epoch under which this instance acts; default: that of the restored state
-//	DORY_STATE_TOKEN                     bearer token for /state; without it /state is open
+//	DORY_ROLE                            "standby" for the target of a move; default "primary"
+//	DORY_ROLE_FILE                       where the role is kept across restarts of the container; it overrides DORY_ROLE
+//	                                     and DORY_EPOCH. Default: nowhere
+//	DORY_STATE_TOKEN                     bearer token for /state and /handoff; without it they are open
 //	RESTART_COUNT                        written into saved states; never makes the processor start empty
 //	DORY_STATE_BACKEND                   where the state is kept, see below
 //	DORY_STATE_CONFIGMAP                 name of the ConfigMap; default dory-state-<processor id>
@@ -29,6 +33,13 @@
 //
 // All of them hold the same document, with a checksum, and with the epoch and the sequence of the state. None replaces a
 // document by an older one. [WithBackend] takes any other.
+//
+// # Moves
+//
+// The operator moves a processor to another pod between two iterations, so that none is lost or done twice: it starts a
+// standby, which runs nothing, copies the state to it, quiesces the PRIMARY at the end of the iteration in hand, copies the
+// rest, and promotes the standby under a new epoch. Nothing of this needs code in the processor. An instance that
+// is a standby or quiesced saves nothing, and acts only when it is told to, also after its container was started again.
 //
 // # Guarantees
 //

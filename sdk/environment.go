@@ -3,6 +3,7 @@ package sdk
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"slices"
@@ -28,7 +29,10 @@ type environment struct {
 	appName      string
 	podName      string
 	podNamespace string
+	bindAddress  string
 	port         int
+	role         role
+	roleFile     string
 	epoch        int64
 	hasEpoch     bool
 	restartCount int
@@ -51,7 +55,10 @@ func readEnvironment(lookup func(string) (string, bool)) (environment, error) {
 		appName:      r.text("APP_NAME"),
 		podName:      r.either("POD_NAME", "DORY_POD_NAME"),
 		podNamespace: r.either("POD_NAMESPACE", "DORY_POD_NAMESPACE"),
+		bindAddress:  r.address("DORY_BIND_ADDRESS"),
 		port:         int(r.number("DORY_HEALTH_PORT", defaultPort, 1, 65535)),
+		role:         role(r.oneOf("DORY_ROLE", string(roleStandby), string(rolePrimary))),
+		roleFile:     r.text("DORY_ROLE_FILE"),
 		epoch:        r.number("DORY_EPOCH", 0, 0, 1<<62),
 		hasEpoch:     r.text("DORY_EPOCH") != "",
 		restartCount: int(r.number("RESTART_COUNT", 0, 0, 1<<31-1)),
@@ -66,6 +73,9 @@ func readEnvironment(lookup func(string) (string, bool)) (environment, error) {
 
 // fillIn decides what the environment left open.
 func (r *reader) fillIn(env *environment) {
+	if env.role == "" {
+		env.role = rolePrimary
+	}
 	if env.backend == "" {
 		env.backend = backendLocal
 		if r.text("KUBERNETES_SERVICE_HOST") != "" {
@@ -153,6 +163,14 @@ func (r *reader) number(name string, unset, smallest, largest int64) int64 {
 		return unset
 	}
 	return n
+}
+
+func (r *reader) address(name string) string {
+	text := r.text(name)
+	if text != "" && net.ParseIP(text) == nil {
+		r.fail("%s is %q, not an IP address", name, text)
+	}
+	return text
 }
 
 func (r *reader) oneOf(name string, words ...string) string {

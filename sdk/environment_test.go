@@ -31,27 +31,27 @@ func TestEnvironment(t *testing.T) {
 		want environment
 	}{
 		"by the operator": {operators, environment{
-			processorID: "Proc_6", appName: "app", podName: "pod", podNamespace: "ns", port: 9000, epoch: 7, hasEpoch: true, restartCount: 2,
+			processorID: "Proc_6", appName: "app", podName: "pod", podNamespace: "ns", port: 9000, role: rolePrimary, epoch: 7, hasEpoch: true, restartCount: 2,
 			token: "t", backend: "configmap", configMap: "dory-state-proc-6",
 		}},
 		"the other spelling": {
 			map[string]string{"DORY_PROCESSOR_ID": "p", "DORY_POD_NAME": "pod", "DORY_POD_NAMESPACE": "ns", "DORY_STATE_BACKEND": "configmap"},
-			environment{processorID: "p", appName: "p", podName: "pod", podNamespace: "ns", port: 8080, backend: "configmap", configMap: "dory-state-p"},
+			environment{processorID: "p", appName: "p", podName: "pod", podNamespace: "ns", port: 8080, role: rolePrimary, backend: "configmap", configMap: "dory-state-p"},
 		},
 		"nothing": {nil, environment{
-			processorID: "local", appName: "local", podName: hostname, port: 8080, backend: "local", statePath: "dory-state-local.json",
+			processorID: "local", appName: "local", podName: hostname, port: 8080, role: rolePrimary, backend: "local", statePath: "dory-state-local.json",
 		}},
 		"volume": {
 			map[string]string{"PROCESSOR_ID": "../p", "POD_NAME": "pod", "DORY_STATE_BACKEND": "pvc", "KUBERNETES_SERVICE_HOST": "192.0.2.1"},
-			environment{processorID: "../p", appName: "../p", podName: "pod", port: 8080, backend: "pvc", statePath: "/var/lib/dory/dory-state-..%2Fp.json"},
+			environment{processorID: "../p", appName: "../p", podName: "pod", port: 8080, role: rolePrimary, backend: "pvc", statePath: "/var/lib/dory/dory-state-..%2Fp.json"},
 		},
 		"path": {
 			map[string]string{"PROCESSOR_ID": "p", "POD_NAME": "pod", "DORY_STATE_BACKEND": "pvc", "DORY_STATE_PATH": "/data/s"},
-			environment{processorID: "p", appName: "p", podName: "pod", port: 8080, backend: "pvc", statePath: "/data/s"},
+			environment{processorID: "p", appName: "p", podName: "pod", port: 8080, role: rolePrimary, backend: "pvc", statePath: "/data/s"},
 		},
 		"none": {
 			map[string]string{"DORY_STATE_BACKEND": "none", "POD_NAME": "pod"},
-			environment{processorID: "local", appName: "local", podName: "pod", port: 8080, backend: "none"},
+			environment{processorID: "local", appName: "local", podName: "pod", port: 8080, role: rolePrimary, backend: "none"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -8,9 +8,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/dory-io/dory/internal/statexfer"
 )
 
 const (
@@ -27,7 +30,7 @@ type server struct {
 }
 
 func (p *Processor) serve(ctx context.Context) (*server, error) {
-	listener, err := p.listen(ctx, p.env.port)
+	listener, err := p.listen(ctx, net.JoinHostPort(p.env.bindAddress, strconv.Itoa(p.env.port)))
 	if err != nil {
 		return nil, fmt.Errorf("serving health and state on port %d (DORY_HEALTH_PORT): %w", p.env.port, err)
 	}
@@ -70,7 +73,9 @@ func (s *server) close(ctx context.Context) error {
 
 // endpoints are the capabilities that GET / tells.
 func endpoints() []string {
-	return []string{"/", "/health", "/healthz", "/ready", "/metrics", "/state", "/prestop"}
+	return []string{
+		"/", "/health", "/healthz", "/ready", "/metrics", "/state", "/prestop", pathHandoff, pathQuiesce, pathPromote, pathResume,
+	}
 }
 
 // Handler serves the contract's endpoints. Run serves it on DORY_HEALTH_PORT; it is exported for tests.
@@ -82,6 +87,7 @@ func (p *Processor) Handler() http.Handler {
 	mux.Handle("/ready", methods{http.MethodGet: p.getReady})
 	mux.Handle("/metrics", methods{http.MethodGet: promhttp.HandlerFor(p.metrics.registry, promhttp.HandlerOpts{}).ServeHTTP})
 	mux.Handle("/state", p.authorized(methods{http.MethodGet: p.getState, http.MethodPost: p.postState}))
+	p.handoffRoutes(mux)
 	mux.Handle("/prestop", methods{http.MethodGet: p.getPreStop})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusNotFound, "no endpoint "+r.URL.Path)
@@ -130,6 +136,7 @@ func clientIP(r *http.Request) string {
 }
 
 func (p *Processor) getIndex(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set(statexfer.HeaderSDKVersion, Version)
 	writeJSON(w, http.StatusOK, struct {
 		Service   string   `json:"service"`
 		Endpoints []string `json:"endpoints"`
@@ -137,7 +144,7 @@ func (p *Processor) getIndex(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (p *Processor) getHealth(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("X-Dory-Sdk-Version", Version)
+	w.Header().Set(statexfer.HeaderSDKVersion, Version)
 	p.mu.Lock()
 	p.lastHealth = time.Now()
 	p.mu.Unlock()

@@ -8,8 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -20,6 +20,12 @@ import (
 const (
 	headerEpoch    = "X-Dory-Epoch"
 	headerSequence = "X-Dory-Sequence"
+	// headerChecksum is the SHA-256 of the exact bytes of data in the body.
+	headerChecksum = "X-Dory-Checksum"
+	// headerDataVersion is the version that WithStateVersion gives.
+	headerDataVersion = "X-Dory-Data-Version"
+	// headerMigrated is "true" where a state was taken in another version than it came in.
+	headerMigrated = "X-Dory-Migrated"
 )
 
 // authorized lets those pass who know DORY_STATE_TOKEN, or everybody where there is none.
@@ -40,47 +46,66 @@ func (p *Processor) authorized(next http.Handler) http.Handler {
 }
 
 func (p *Processor) getState(w http.ResponseWriter, r *http.Request) {
-	if now, reason := p.status(); now == phaseRestoring {
-		writeError(w, http.StatusServiceUnavailable, reason)
+	if err := p.standing().refuseRead(); err != nil {
+		writeError(w, statusOf(err, http.StatusInternalServerError), err.Error())
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), captureTimeout)
 	defer cancel()
-	doc, err := p.capture(ctx)
+	state, err := p.capture(ctx)
 	if err != nil {
 		writeError(w, statusOf(err, http.StatusInternalServerError), err.Error())
 		return
 	}
-	w.Header().Set(headerEpoch, strconv.FormatInt(doc.Metadata.Epoch, 10))
-	w.Header().Set(headerSequence, strconv.FormatInt(doc.Metadata.Sequence, 10))
-	writeState(w, p.applicationState(doc))
+	p.writeState(w, state, nil)
+}
+
+// stateBody is the answer of GET /state, and of a quiesced instance, which also tells the position in the body.
+type stateBody struct {
+	statexfer.ApplicationState
+
+	DataVersion string `json:"data_version,omitempty"`
+	Epoch       *int64 `json:"epoch,omitempty"`
+	Sequence    *int64 `json:"sequence,omitempty"`
 }
 
 // writeState puts the state into the answer as it is: encoding/json would read and copy all of it once more.
-func writeState(w http.ResponseWriter, state statexfer.ApplicationState) {
-	data := state.Data
-	state.Data = nil
-	text, err := json.Marshal(state)
+func (p *Processor) writeState(w http.ResponseWriter, state *captured, at *Position) {
+	body := stateBody{ApplicationState: p.applicationState(state), DataVersion: state.meta.DataVersion}
+	if at != nil {
+		body.Epoch, body.Sequence = &at.Epoch, &at.Sequence
+	}
+	text, err := json.Marshal(body)
 	before, after, ok := bytes.Cut(text, []byte(`"data":null`))
 	if err != nil || !ok {
 		writeError(w, http.StatusInternalServerError, "the state cannot be written as JSON")
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	for _, part := range [][]byte{before, []byte(`"data":`), data, after} {
-		if _, err := w.Write(part); err != nil {
-			return // The client is gone, and nobody is left to tell.
-		}
+	before = append(slices.Clip(before), `"data":`...)
+	header := w.Header()
+	tellPosition(header, state.meta.Position)
+	header.Set(headerChecksum, state.checksum())
+	header.Set(statexfer.HeaderDataLength, strconv.Itoa(state.text.size))
+	if state.meta.DataVersion != "" {
+		header.Set(headerDataVersion, state.meta.DataVersion)
 	}
+	header.Set("Content-Type", "application/json")
+	header.Set("Content-Length", strconv.Itoa(len(before)+state.text.size+len(after)))
+	all := stateText{parts: slices.Concat([][]byte{before}, state.text.parts, [][]byte{after})}
+	all.writeTo(w) //nolint:errcheck // The client is gone, and nobody is left to tell.
 }
 
-func (p *Processor) applicationState(doc Document) statexfer.ApplicationState {
+func tellPosition(header http.Header, at Position) {
+	header.Set(headerEpoch, strconv.FormatInt(at.Epoch, 10))
+	header.Set(headerSequence, strconv.FormatInt(at.Sequence, 10))
+}
+
+func (p *Processor) applicationState(captured *captured) statexfer.ApplicationState {
 	state := statexfer.ApplicationState{
 		PodName:       p.env.podName,
 		AppName:       p.env.appName,
-		CapturedAt:    statexfer.FormatTime(doc.Metadata.Time),
+		CapturedAt:    statexfer.FormatTime(captured.meta.Time),
 		StateVersion:  statexfer.StateVersion,
-		Data:          doc.Payload,
 		Metrics:       map[string]json.RawMessage{},
 		Connections:   []json.RawMessage{},
 		SessionData:   map[string]json.RawMessage{},
@@ -96,52 +121,68 @@ func (p *Processor) applicationState(doc Document) statexfer.ApplicationState {
 	return state
 }
 
+// restoredBody is the answer of POST /state. Whoever gave a state away compares a checksum instead of reading it back.
+type restoredBody struct {
+	Status  string `json:"status"`
+	Message string `json:"message"`
+	// Checksum of the state as this processor writes it now.
+	Checksum string `json:"checksum"`
+	Epoch    int64  `json:"epoch"`
+	Sequence int64  `json:"sequence"`
+	Migrated bool   `json:"migrated,omitempty"`
+	// Received is the checksum of what came, told where it was migrated to another version.
+	Received string `json:"received,omitempty"`
+}
+
 // postState replaces the state of the running processor. Before it runs, the saved state would overwrite what was
 // posted; after it was asked to stop, nobody would save it.
 func (p *Processor) postState(w http.ResponseWriter, r *http.Request) {
-	if now, reason := p.status(); now != phaseRunning {
-		writeError(w, http.StatusServiceUnavailable, reason)
+	if err := p.standing().refuseUnlessRunning(); err != nil {
+		writeRefusal(w, err)
 		return
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, statexfer.MaxStateBytes))
+	body, err := readBody(w, r)
 	if err != nil {
 		writeError(w, statusOf(err, http.StatusBadRequest), fmt.Sprintf("reading the state: %v", err))
 		return
 	}
-	data, sequence, err := parseState(body, r.Header.Get(headerSequence))
-	if err == nil {
-		ctx, cancel := context.WithTimeout(r.Context(), captureTimeout)
-		defer cancel()
-		err = p.accept(ctx, data, sequence)
-	}
+	posted, err := parsePosted(body, r.Header, p.vars.known)
 	if err != nil {
+		writeError(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	received := newCaptured(oneText(posted.data), statexfer.Metadata{})
+	go received.checksum() // While the values are decoded.
+	ctx, cancel := context.WithTimeout(r.Context(), captureTimeout)
+	defer cancel()
+	restored, migrated, err := p.accept(ctx, posted)
+	var refused *refusal
+	switch {
+	case errors.As(err, &refused):
+		writeRefusal(w, err)
+		return
+	case err != nil:
 		writeError(w, statusOf(err, http.StatusBadRequest), err.Error())
 		return
 	}
-	writeJSON(w, http.StatusOK, statusBody{Status: "ok", Message: "State restored"})
+	writeRestored(w, restored, received, migrated)
 }
 
-// parseState finds the state in a body: the value of data if there is one, else the whole.
-func parseState(body []byte, sequenceHeader string) (data json.RawMessage, sequence int64, err error) {
-	var keys map[string]json.RawMessage
-	if err := json.Unmarshal(body, &keys); err != nil {
-		return nil, 0, fmt.Errorf("the state is no JSON object: %w", err)
+func writeRestored(w http.ResponseWriter, restored, received *captured, migrated bool) {
+	at := restored.meta.Position
+	answer := restoredBody{Status: "ok", Message: "State restored", Epoch: at.Epoch, Sequence: at.Sequence, Migrated: migrated}
+	if restored.text.equals(received.text.parts[0]) {
+		answer.Checksum = received.checksum()
+	} else {
+		answer.Checksum = restored.checksum()
 	}
-	text := sequenceHeader
-	data, wrapped := keys["data"]
-	if !wrapped {
-		data = body
-	} else if text == "" {
-		text = string(keys["sequence"])
+	tellPosition(w.Header(), at)
+	w.Header().Set(headerChecksum, answer.Checksum)
+	if migrated {
+		answer.Received = received.checksum()
+		w.Header().Set(headerMigrated, "true")
 	}
-	if text == "" {
-		return data, 0, nil
-	}
-	sequence, err = strconv.ParseInt(text, 10, 64)
-	if err != nil || sequence < 0 {
-		return nil, 0, fmt.Errorf("sequence %q is no whole number from 0 up", text)
-	}
-	return data, sequence, nil
+	writeJSON(w, http.StatusOK, answer)
 }
 
 func statusOf(err error, otherwise int) int {

@@ -21,7 +21,8 @@ import (
 func TestIndexGolden(t *testing.T) {
 	p := newProcessor(t, &memory{})
 	get(p, "/").want(t, http.StatusOK,
-		`{"service":"dory-processor","endpoints":["/","/health","/healthz","/ready","/metrics","/state","/prestop"]}`)
+		`{"service":"dory-processor","endpoints":["/","/health","/healthz","/ready","/metrics","/state","/prestop",`+
+			`"/handoff","/handoff/quiesce","/handoff/promote","/handoff/resume"]}`)
 }
 
 func TestHealth(t *testing.T) {
@@ -317,21 +318,21 @@ func FuzzPostState(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		data, _, err := parseState(body, "")
+		var vars variables
+		posted, err := parsePosted(body, http.Header{}, vars.known)
 		if err != nil {
 			return
 		}
-		var vars variables
 		v := &Variable[int64]{vars: &vars, name: "n", initial: json.RawMessage("0")}
 		vars.declare(v, "n", nil)
-		if _, err := vars.restore(data); err != nil {
+		if _, err := vars.replace(posted.members); err != nil {
 			return
 		}
 		text, err := vars.snapshot()
 		if err != nil {
 			t.Fatalf("%q was accepted, but cannot be read: %v", body, err)
 		}
-		if _, err := statexfer.Canonical(text); err != nil {
+		if _, err := statexfer.Canonical(text.join()); err != nil {
 			t.Fatalf("%q was accepted, but cannot be saved: %v", body, err)
 		}
 	})
@@ -348,6 +349,7 @@ func BenchmarkGetState(b *testing.B) {
 			v := Var(p, "payload", "")
 			v.value = strings.Repeat("x", size)
 			p.becomeRunning()
+			p.setHolds(true)
 			r := httptest.NewRequestWithContext(b.Context(), http.MethodGet, "/state", nil)
 			w := httptest.NewRecorder()
 			w.Body = bytes.NewBuffer(make([]byte, 0, 2*size))

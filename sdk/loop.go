@@ -77,6 +77,13 @@ func (p *Processor) loop(ctx, iterationCtx context.Context, iterate func(context
 			p.boundary.release()
 			return nil
 		}
+		if acts, _ := p.acting(); !acts {
+			p.boundary.release()
+			if !p.untilActing(ctx) {
+				return nil
+			}
+			continue
+		}
 		err = p.iteration(context.WithValue(iterationCtx, yieldKey{}, yield), iterate)
 		p.boundary.release()
 		if err := p.fatal(err); err != nil {

@@ -130,7 +130,7 @@ func (l *idleListener) Addr() net.Addr { return &net.TCPAddr{} }
 
 func withoutNetwork(s *settings) {
 	s.random = func() float64 { return 0 }
-	s.listen = func(context.Context, int) (net.Listener, error) {
+	s.listen = func(context.Context, string) (net.Listener, error) {
 		return &idleListener{closed: make(chan struct{})}, nil
 	}
 }

@@ -27,9 +27,10 @@ type metrics struct {
 	restore          *prometheus.GaugeVec
 	epoch            prometheus.Gauge
 	sequence         prometheus.Gauge
+	role             *prometheus.GaugeVec
 }
 
-func newMetrics(epoch int64) *metrics {
+func newMetrics(now role, epoch int64) *metrics {
 	m := &metrics{
 		registry:        prometheus.NewRegistry(),
 		iterations:      newCounter("iterations_total", "Committed iterations of this process."),
@@ -46,11 +47,15 @@ func newMetrics(epoch int64) *metrics {
 		}, []string{"result"}),
 		epoch:    newGauge("epoch", "The epoch under which this instance acts."),
 		sequence: newGauge("sequence", "Iterations ever committed to the state."),
+		role: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "dory_processor_role", Help: "1 for what this instance is: primary, standby or quiesced.",
+		}, []string{"role"}),
 	}
 	m.registry.MustRegister(m.iterations, m.iterationErrors, m.iterationSeconds, m.saves, m.saveFailures, m.lastSave, m.restore,
-		m.epoch, m.sequence, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		m.epoch, m.sequence, m.role, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.epoch.Set(float64(epoch))
 	m.restored(restorePending)
+	m.acts(now)
 	return m
 }
 
@@ -62,13 +67,27 @@ func newGauge(name, help string) prometheus.Gauge {
 	return prometheus.NewGauge(prometheus.GaugeOpts{Name: "dory_processor_" + name, Help: help})
 }
 
+func (m *metrics) at(position Position) {
+	m.sequence.Set(float64(position.Sequence))
+	m.epoch.Set(float64(position.Epoch))
+}
+
+func (m *metrics) acts(now role) {
+	choose(m.role, now, rolePrimary, roleStandby, roleQuiesced)
+}
+
 func (m *metrics) restored(result string) {
-	for _, known := range []string{restorePending, restoreOK, restoreFresh, restoreFailed} {
+	choose(m.restore, result, restorePending, restoreOK, restoreFresh, restoreFailed)
+}
+
+// choose sets the gauge of one of the labels to 1 and the others to 0.
+func choose[L ~string](gauges *prometheus.GaugeVec, chosen L, labels ...L) {
+	for _, label := range labels {
 		value := 0.0
-		if known == result {
+		if label == chosen {
 			value = 1
 		}
-		m.restore.WithLabelValues(known).Set(value)
+		gauges.WithLabelValues(string(label)).Set(value)
 	}
 }
 

@@ -2,13 +2,13 @@ package sdk
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"os"
-	"strconv"
 	"time"
 )
 
@@ -30,10 +30,13 @@ type settings struct {
 	saveInterval    time.Duration
 	restoreTimeout  time.Duration
 	shutdownTimeout time.Duration
+	stateVersion    string
+	hasStateVersion bool
+	migrate         func(from string, data json.RawMessage) (json.RawMessage, error)
 
 	// What tests replace.
 	random func() float64
-	listen func(ctx context.Context, port int) (net.Listener, error)
+	listen func(ctx context.Context, address string) (net.Listener, error)
 }
 
 func defaultSettings() settings {
@@ -46,14 +49,14 @@ func defaultSettings() settings {
 	}
 }
 
-func listen(ctx context.Context, port int) (net.Listener, error) {
+func listen(ctx context.Context, address string) (net.Listener, error) {
 	var config net.ListenConfig
-	return config.Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(port)))
+	return config.Listen(ctx, "tcp", address)
 }
 
 // validate says which options are out of their bounds.
 func (s *settings) validate() error {
-	var errs []error
+	errs := []error{s.validateVersion()}
 	if s.log == nil {
 		errs = append(errs, errors.New("WithLogger: no logger; slog.New(slog.DiscardHandler) is one that is silent"))
 	}

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -27,6 +28,8 @@ func childMain() int {
 		"fast":      nil,
 		"saving":    {WithSaveInterval(50 * time.Millisecond)},
 		"impatient": {WithShutdownTimeout(time.Second)},
+		"gated":     nil, // Each iteration waits for a byte.
+		"paced":     {WithInterval(200 * time.Microsecond), WithSaveInterval(20 * time.Millisecond)},
 	}
 	p, err := New(options[os.Getenv(childVariable)]...)
 	if err != nil {
@@ -34,7 +37,12 @@ func childMain() int {
 		return 2
 	}
 	n := Var(p, "n", int64(0))
+	gate := func() {}
+	if os.Getenv(childVariable) == "gated" {
+		gate = func() { _, _ = os.Stdin.Read(make([]byte, 1)) }
+	}
 	err = p.Run(context.Background(), func(context.Context) error {
+		gate()
 		fmt.Println(n.Get())
 		n.Set(n.Get() + 1)
 		return nil
@@ -51,22 +59,39 @@ type child struct {
 	t     *testing.T
 	cmd   *exec.Cmd
 	lines *bufio.Scanner
-	n     int64 // The number read last.
-	port  int
+	gate  io.Writer
+	n     int64  // The number read last.
+	host  string // Its address and port.
 }
 
-func startChild(t *testing.T, mode, path string) *child {
+// children numbers the addresses: each child has one of its own, so that no other program takes its port meanwhile.
+var children atomic.Int32
+
+func childAddress() string {
+	n := children.Add(1)
+	pid := os.Getpid()
+	return net.IPv4(127, byte(2+n%250), byte(pid>>8), byte(pid)).String()
+}
+
+// startChild starts one as the PRIMARY of epoch 1, unless the environment says otherwise.
+func startChild(t *testing.T, mode, path string, env ...string) *child {
 	t.Helper()
-	c := &child{t: t, port: freePort(t)}
+	address := childAddress()
+	port := strconv.Itoa(freePort(t, address))
+	c := &child{t: t, host: net.JoinHostPort(address, port)}
 	c.cmd = exec.CommandContext(t.Context(), os.Args[0]) //nolint:gosec // The test itself.
 	c.cmd.Env = []string{
 		childVariable + "=" + mode, "PROCESSOR_ID=p-1", "DORY_EPOCH=1", "DORY_STATE_BACKEND=local", "DORY_STATE_PATH=" + path,
-		"DORY_HEALTH_PORT=" + strconv.Itoa(c.port),
+		"DORY_BIND_ADDRESS=" + address, "DORY_HEALTH_PORT=" + port,
 		"GORACE=atexit_sleep_ms=0",
 	}
+	c.cmd.Env = append(c.cmd.Env, env...)
 	c.cmd.Stderr = t.Output()
 	out, err := c.cmd.StdoutPipe()
 	if err != nil {
+		t.Fatal(err)
+	}
+	if c.gate, err = c.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.cmd.Start(); err != nil {
@@ -87,9 +112,9 @@ func listenOn(t *testing.T, address string) net.Listener {
 	return l
 }
 
-func freePort(t *testing.T) int {
+func freePort(t *testing.T, address string) int {
 	t.Helper()
-	l := listenOn(t, "127.0.0.1:0")
+	l := listenOn(t, net.JoinHostPort(address, "0"))
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port
 }
@@ -222,7 +247,7 @@ func TestPreStopThatCannotSaveAnswers500AndExitsNotZero(t *testing.T) {
 // prestop needs somebody to read the child's output meanwhile, or the iteration in hand may wait for a full pipe.
 func (c *child) prestop() (code int, body string) {
 	c.t.Helper()
-	request, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/prestop", c.port), nil)
+	request, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet, "http://"+c.host+"/prestop", nil)
 	if err != nil {
 		c.t.Error(err)
 		return 0, ""

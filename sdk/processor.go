@@ -2,6 +2,7 @@ package sdk
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,7 +20,7 @@ import (
 // Version of this SDK, as GET /health tells it in the header X-Dory-SDK-Version.
 const Version = "go/0.1.0"
 
-// phase is how far a processor has come. It only rises.
+// phase is how far a processor has come. It only rises. Whether it acts while it runs is its role.
 type phase int
 
 const (
@@ -35,6 +36,7 @@ type Processor struct {
 	env      environment
 	started  time.Time
 	vars     variables
+	instance string // Of this process, and of no other.
 	boundary *boundary
 	metrics  *metrics
 	limiter  *limiter
@@ -49,7 +51,11 @@ type Processor struct {
 	phase      phase
 	reason     string // Why it is not ready.
 	ran        bool
+	role       role
+	turned     chan struct{} // Closed when the role changes.
 	position   statexfer.Position
+	holds      bool      // See standing.
+	final      *captured // What a quiesced instance has answered.
 	lastHealth time.Time
 	stopBy     time.Time
 }
@@ -61,9 +67,11 @@ func New(options ...Option) (*Processor, error) {
 		option(&s)
 	}
 	env, err := readEnvironment(s.lookupEnv)
-	if err := errors.Join(err, s.validate()); err != nil {
+	record, roleErr := readRole(env.roleFile)
+	if err := errors.Join(err, roleErr, s.validate()); err != nil {
 		return nil, fmt.Errorf("configuring the processor: %w", err)
 	}
+	env.takeRole(record)
 	if s.backend == nil {
 		if s.backend, err = backendOf(env); err != nil {
 			return nil, fmt.Errorf("configuring the processor's state: %w", err)
@@ -74,12 +82,15 @@ func New(options ...Option) (*Processor, error) {
 		settings: s,
 		env:      env,
 		started:  time.Now(),
+		instance: rand.Text(),
 		boundary: newBoundary(),
-		metrics:  newMetrics(env.epoch),
+		metrics:  newMetrics(env.role, env.epoch),
 		limiter:  newLimiter(),
 		stopping: make(chan struct{}),
 		settled:  make(chan struct{}),
 		reason:   "restoring state",
+		role:     env.role,
+		turned:   make(chan struct{}),
 		position: statexfer.Position{Epoch: env.epoch},
 	}, nil
 }
@@ -129,7 +140,7 @@ func (p *Processor) start() error {
 // live is a processor's life between the start and the end of its HTTP server.
 func (p *Processor) live(ctx context.Context, iterate func(context.Context) error) error {
 	defer close(p.settled)
-	if err := p.restore(ctx); err != nil {
+	if err := p.obtainState(ctx); err != nil {
 		p.result = saveResult{message: "nothing to save: the state was not restored yet"}
 		if errors.Is(err, errStopping) {
 			p.log.Warn("stopped before the state was restored: nothing is saved")
@@ -140,8 +151,22 @@ func (p *Processor) live(ctx context.Context, iterate func(context.Context) erro
 	p.becomeRunning()
 	workErr := p.work(ctx, iterate)
 	p.stop(whyEnded(ctx, workErr))
+	if now := p.standing(); now.role != rolePrimary { // Which cannot change any more.
+		p.result = saveResult{message: fmt.Sprintf("nothing saved: this instance is %s, and the state is another's to save", now.role)}
+		p.log.Info("nothing is saved", "role", now.role, "epoch", now.position.Epoch, "sequence", now.position.Sequence)
+		return workErr
+	}
 	p.result = p.saveLast(ctx)
 	return errors.Join(workErr, p.result.err)
+}
+
+// obtainState restores the saved state, except on a standby, which gets its state from the PRIMARY.
+func (p *Processor) obtainState(ctx context.Context) error {
+	if p.env.role == roleStandby {
+		p.log.Info("standing by", "seenEpoch", p.env.epoch)
+		return nil
+	}
+	return p.restore(ctx)
 }
 
 func whyEnded(ctx context.Context, workErr error) string {
@@ -177,6 +202,12 @@ func (p *Processor) isStopping() bool {
 	return now == phaseStopping
 }
 
+func (p *Processor) standing() standing {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return standing{phase: p.phase, reason: p.reason, role: p.role, position: p.position, holds: p.holds}
+}
+
 // status is the phase, and why the processor is not ready.
 func (p *Processor) status() (phase, string) {
 	p.mu.Lock()
@@ -193,12 +224,12 @@ func (p *Processor) at() statexfer.Position {
 func (p *Processor) moveTo(position statexfer.Position) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.position = position
-	p.metrics.sequence.Set(float64(position.Sequence))
-	p.metrics.epoch.Set(float64(position.Epoch))
+	p.position, p.final = position, nil
+	p.metrics.at(position)
 }
 
-// Epoch under which this instance acts: DORY_EPOCH, or without it the epoch of the restored state.
+// Epoch under which this instance acts: DORY_EPOCH, or the one that it was promoted to, or without either the epoch of
+// the restored state. A standby's is that of the state it holds.
 func (p *Processor) Epoch() int64 { return p.at().Epoch }
 
 // Sequence is the number of iterations that were ever committed to the state.

@@ -2,11 +2,10 @@ package sdk
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/dory-io/dory/internal/statexfer"
 )
 
 // loadTimeout bounds one attempt to load the state.
@@ -53,6 +52,7 @@ func (p *Processor) restoreOnce(ctx context.Context) error {
 	doc, err := p.backend.Load(ctx)
 	if errors.Is(err, ErrNoState) {
 		p.metrics.restored(restoreFresh)
+		p.setHolds(p.env.role == rolePrimary) // What a quiesced instance held before it was started again is gone.
 		p.log.Info("no saved state: starting with initial values", "from", p.backend.String())
 		return nil
 	}
@@ -63,6 +63,7 @@ func (p *Processor) restoreOnce(ctx context.Context) error {
 		p.metrics.restored(restoreFailed)
 		return err
 	}
+	p.setHolds(true)
 	p.metrics.restored(restoreOK)
 	p.log.Info("state restored", "from", p.backend.String(), "epoch", p.Epoch(), "sequence", p.Sequence(),
 		"writtenBy", doc.Metadata.PodName, "writtenEpoch", doc.Metadata.Epoch, "writtenAt", doc.Metadata.Time)
@@ -70,29 +71,69 @@ func (p *Processor) restoreOnce(ctx context.Context) error {
 }
 
 // adopt makes a loaded document this instance's state, unless it is another processor's or shows that a newer instance
-// has been there.
+// has been there. A quiesced instance may find the state of its successor, and is a standby from then on.
 func (p *Processor) adopt(doc Document) error {
-	m := doc.Metadata
-	if m.ProcessorID != "" && m.ProcessorID != p.env.processorID {
-		return fmt.Errorf("%w: it is the state of processor %q, this is %q", ErrForeignState, m.ProcessorID, p.env.processorID)
-	}
-	position := m.Position
-	if p.env.hasEpoch {
-		if position.Epoch > p.env.epoch {
-			return fmt.Errorf("%w: the state was written under epoch %d by pod %q, this instance has epoch %d",
-				ErrSuperseded, position.Epoch, m.PodName, p.env.epoch)
-		}
-		position.Epoch = p.env.epoch
-	}
-	if err := p.replace(doc.Payload); err != nil {
+	if err := p.checkOwner(doc); err != nil {
 		return err
 	}
-	p.moveTo(position)
+	position, now := doc.Metadata.Position, p.role
+	switch {
+	case !p.env.hasEpoch || position.Epoch == p.env.epoch:
+	case position.Epoch < p.env.epoch:
+		position.Epoch = p.env.epoch
+	case now == roleQuiesced:
+		now = roleStandby
+	default:
+		return fmt.Errorf("%w: the state was written under epoch %d by pod %q, this instance has epoch %d",
+			ErrSuperseded, position.Epoch, doc.Metadata.PodName, p.env.epoch)
+	}
+	if err := p.replace(doc.Metadata.DataVersion, doc.Payload); err != nil {
+		return err
+	}
+	if now != p.role {
+		if err := writeRole(p.env.roleFile, roleRecord{now, position.Epoch}); err != nil {
+			return err
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.setRoleLocked(now, position)
 	return nil
 }
 
-func (p *Processor) replace(payload []byte) error {
-	unknown, err := p.vars.restore(payload)
+func (p *Processor) checkOwner(doc Document) error {
+	if id := doc.Metadata.ProcessorID; id != "" && id != p.env.processorID {
+		return fmt.Errorf("%w: it is the state of processor %q, this is %q", ErrForeignState, id, p.env.processorID)
+	}
+	return nil
+}
+
+// replace takes a state of some version.
+func (p *Processor) replace(version string, payload json.RawMessage) error {
+	members, _, err := p.understand(posted{data: payload, version: version})
+	if err != nil {
+		return err
+	}
+	return p.replaceMembers(members)
+}
+
+// understand is the members of a state in this processor's version.
+func (p *Processor) understand(state posted) (members []member, migrated bool, err error) {
+	if state.version != p.stateVersion {
+		migrated = true
+		if state.data, err = p.upgrade(state.version, state.data); err != nil {
+			return nil, false, err
+		}
+		p.log.Info("state migrated", "from", state.version, "to", p.stateVersion)
+	}
+	if members = state.members; migrated || members == nil {
+		members, err = splitObject(state.data, p.vars.known)
+	}
+	return members, migrated, err
+}
+
+func (p *Processor) replaceMembers(members []member) error {
+	unknown, err := p.vars.replace(members)
 	if err != nil {
 		return err
 	}
@@ -102,22 +143,38 @@ func (p *Processor) replace(payload []byte) error {
 	return nil
 }
 
-// accept replaces the state of the running processor by one from outside. That is a change like an iteration, so
-// the sequence rises beyond both.
-func (p *Processor) accept(ctx context.Context, payload []byte, sequence int64) error {
+// accept takes a state from outside, and returns the state as it is then. On a standby, it is a copy of the PRIMARY's and
+// has its position. On the PRIMARY it is a change like an iteration, so that the sequence rises beyond both.
+func (p *Processor) accept(ctx context.Context, state posted) (restored *captured, migrated bool, err error) {
 	if err := p.boundary.acquire(ctx); err != nil {
-		return fmt.Errorf("%w: waiting for the end of the iteration in hand: %w", errUnavailable, err)
+		return nil, false, waitingFailed(err)
 	}
 	defer p.boundary.release()
 	// Between the last save and the end, a state would be accepted and lost.
-	if now, reason := p.status(); now != phaseRunning {
-		return fmt.Errorf("%w: %s", errUnavailable, reason)
+	now := p.standing()
+	if err := now.refuseState(state.position); err != nil {
+		return nil, false, err
 	}
-	if err := p.replace(payload); err != nil {
-		return err
+	members, migrated, err := p.understand(state)
+	if err != nil {
+		return nil, false, err
 	}
-	position := p.at()
-	p.moveTo(statexfer.Position{Epoch: position.Epoch, Sequence: max(position.Sequence, sequence) + 1})
-	p.log.Info("state replaced over HTTP", "sequence", p.Sequence())
-	return nil
+	if now.role == roleQuiesced && state.position.Epoch > now.position.Epoch {
+		if err := p.stepDown(now, state.position.Epoch); err != nil {
+			return nil, false, fmt.Errorf("%w: %w", errUnavailable, err)
+		}
+	}
+	if err := p.replaceMembers(members); err != nil {
+		return nil, false, err
+	}
+	to := state.position
+	if now.role == rolePrimary {
+		to = Position{Epoch: now.position.Epoch, Sequence: max(now.position.Sequence, state.position.Sequence) + 1}
+	}
+	p.moveTo(to)
+	p.setHolds(true)
+	p.metrics.restored(restoreOK)
+	p.log.Info("state replaced over HTTP", "role", now.role, "epoch", to.Epoch, "sequence", to.Sequence, "migrated", migrated)
+	restored, err = p.captureHere()
+	return restored, migrated, err
 }

@@ -25,27 +25,49 @@ type saveResult struct {
 }
 
 // capture is the state between two iterations.
-func (p *Processor) capture(ctx context.Context) (Document, error) {
+func (p *Processor) capture(ctx context.Context) (*captured, error) {
 	if err := p.boundary.acquire(ctx); err != nil {
-		return Document{}, fmt.Errorf("%w: waiting for the end of the iteration in hand: %w", errUnavailable, err)
+		return nil, waitingFailed(err)
 	}
 	defer p.boundary.release()
-	return p.document()
+	return p.captureHere()
 }
 
-// document is the state at this moment. Only at a boundary, or after the last iteration, is it a consistent one.
-func (p *Processor) document() (Document, error) {
-	payload, err := p.vars.snapshot()
-	if err != nil {
-		return Document{}, fmt.Errorf("reading the state: %w", err)
+// captureActing is the state of the PRIMARY, and nil where this instance is none.
+func (p *Processor) captureActing(ctx context.Context) (*captured, error) {
+	if err := p.boundary.acquire(ctx); err != nil {
+		return nil, waitingFailed(err)
 	}
-	return Document{Payload: payload, Metadata: statexfer.Metadata{
+	defer p.boundary.release()
+	if acts, _ := p.acting(); !acts {
+		return nil, nil //nolint:nilnil // See above.
+	}
+	return p.captureHere()
+}
+
+// captureHere is the state at this moment. Only at a boundary, or after the last iteration, is it a consistent one.
+func (p *Processor) captureHere() (*captured, error) {
+	if final := p.finalState(); final != nil {
+		return final, nil
+	}
+	text, err := p.vars.snapshot()
+	if err != nil {
+		return nil, fmt.Errorf("reading the state: %w", err)
+	}
+	return newCaptured(text, statexfer.Metadata{
 		Position:     p.at(),
 		Time:         time.Now(),
 		ProcessorID:  p.env.processorID,
 		PodName:      p.env.podName,
 		RestartCount: p.env.restartCount,
-	}}, nil
+		DataVersion:  p.stateVersion,
+	}), nil
+}
+
+func (p *Processor) finalState() *captured {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.final
 }
 
 // saveLast saves the state after the last iteration, and tries until the time for the shutdown is over.
@@ -54,16 +76,16 @@ func (p *Processor) saveLast(ctx context.Context) saveResult {
 	defer p.saving.Unlock()
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), p.deadline())
 	defer cancel()
-	doc, err := p.document()
+	state, err := p.captureHere()
 	if err == nil {
-		err = p.saveUntilDone(ctx, doc)
+		err = p.saveUntilDone(ctx, state.document())
 	}
 	if err != nil {
 		err = fmt.Errorf("the state is NOT saved to %s: %w", p.backend, err)
 		p.log.Error("the last state is lost", "error", err)
 		return saveResult{err: err}
 	}
-	p.log.Info("state saved", "to", p.backend.String(), "epoch", doc.Metadata.Epoch, "sequence", doc.Metadata.Sequence)
+	p.log.Info("state saved", "to", p.backend.String(), "epoch", state.meta.Epoch, "sequence", state.meta.Sequence)
 	return saveResult{message: "State saved"}
 }
 
@@ -128,19 +150,26 @@ func (p *Processor) savePeriodically(ctx context.Context) (stop func()) {
 }
 
 // saveChanged saves the state unless it is at the position that was saved last, and returns the position saved now.
+// A save that is under way when the role changes is given up; should it arrive all the same, it is of an older position
+// than whatever the next PRIMARY saves.
 func (p *Processor) saveChanged(ctx context.Context, saved statexfer.Position) statexfer.Position {
 	p.saving.Lock()
 	defer p.saving.Unlock()
 	if p.at() == saved {
 		return saved
 	}
-	doc, err := p.capture(ctx)
+	ctx, cancel := p.whileActing(ctx)
+	defer cancel()
+	state, err := p.captureActing(ctx)
+	if err == nil && state == nil {
+		return saved
+	}
 	if err == nil {
-		err = p.saveOnce(ctx, doc)
+		err = p.saveOnce(ctx, state.document())
 	}
 	switch {
 	case err == nil:
-		return doc.Metadata.Position
+		return state.meta.Position
 	case ctx.Err() != nil:
 	case errors.Is(err, ErrSuperseded):
 		p.stop(err.Error()) // Another instance acts in its place.

@@ -73,7 +73,7 @@ func TestTrap2PostBeforeReadyIsRefused(t *testing.T) {
 		if n.Get() != 5 {
 			t.Errorf("n is %d, want the restored 5", n.Get())
 		}
-		ask(p, http.MethodPost, "/state", `{"n":9}`).want(t, http.StatusOK, `{"status":"ok","message":"State restored"}`)
+		ask(p, http.MethodPost, "/state", `{"n":9}`).wantSays(t, http.StatusOK, `{"status":"ok","message":"State restored"`)
 		if n.Get() != 9 {
 			t.Errorf("n is %d, want the posted 9", n.Get())
 		}

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"github.com/dory-io/dory/internal/statexfer"
@@ -21,17 +23,20 @@ var ErrForeignState = errors.New("the state holds none of this processor's varia
 type Variable[T any] struct {
 	vars    *variables
 	name    string
+	facts   typeFacts
 	initial json.RawMessage
 	value   T
 	before  T
 	changed bool
+	// text of the value, where it is known; see steady. Atomic, because those who only read the state write it.
+	text atomic.Pointer[[]byte]
 }
 
 // Var declares a variable of p's state. The name is its key in the state and must not change, or its value is lost;
 // initial is its value until an iteration sets it or a state is restored. Declare all variables before Run; what is
 // wrong with a declaration, Run returns.
 func Var[T any](p *Processor, name string, initial T) *Variable[T] {
-	v := &Variable[T]{vars: &p.vars, name: name, value: initial}
+	v := &Variable[T]{vars: &p.vars, name: name, value: initial, facts: factsOf(reflect.TypeFor[T]())}
 	text, err := json.Marshal(initial)
 	if err != nil {
 		err = fmt.Errorf("variable %q of type %T cannot be written as JSON: %w", name, initial, err)
@@ -63,16 +68,34 @@ func (v *Variable[T]) Set(value T) {
 		v.vars.changed = append(v.vars.changed, v)
 	}
 	v.value = value
+	v.text.Store(nil)
 }
 
 func (v *Variable[T]) key() string { return v.name }
 
 func (v *Variable[T]) encode() ([]byte, error) {
+	if text := v.known(); text != nil {
+		return text, nil
+	}
 	text, err := json.Marshal(v.value)
 	if err != nil {
 		return nil, fmt.Errorf("variable %q: %w", v.name, err)
 	}
+	if v.steady() {
+		v.text.Store(&text)
+	}
 	return text, nil
+}
+
+// steady says that the value is certainly still the one that text was made of. A map or a slice may be changed by the
+// processor's author without Set, which is not allowed but happens, and then its change must not be lost as well.
+func (v *Variable[T]) steady() bool { return v.facts.immutable || v.vars.untouched }
+
+func (v *Variable[T]) known() []byte {
+	if text := v.text.Load(); text != nil && v.steady() {
+		return *text
+	}
+	return nil
 }
 
 // decode keeps numbers in values of type any as json.Number: a float would lose digits of large integers.
@@ -81,9 +104,7 @@ func (v *Variable[T]) decode(text json.RawMessage) (apply func(), err error) {
 		text = v.initial
 	}
 	var value T
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.UseNumber()
-	if err := d.Decode(&value); err != nil {
+	if err := v.unmarshal(text, &value); err != nil {
 		return nil, fmt.Errorf("variable %q: %w", v.name, err)
 	}
 	if string(text) == "null" {
@@ -92,13 +113,29 @@ func (v *Variable[T]) decode(text json.RawMessage) (apply func(), err error) {
 			return nil, fmt.Errorf("variable %q: null is no %T", v.name, value)
 		}
 	}
-	return func() { v.value = value }, nil
+	return func() {
+		v.value = value
+		v.text.Store(nil)
+	}, nil
+}
+
+func (v *Variable[T]) unmarshal(text []byte, value *T) error {
+	if !v.facts.open {
+		return json.Unmarshal(text, value)
+	}
+	if !json.Valid(text) { // A decoder stops after the first value.
+		return json.Unmarshal(text, value)
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	return d.Decode(value)
 }
 
 func (v *Variable[T]) settle(keep bool) {
 	var zero T
 	if !keep {
 		v.value = v.before
+		v.text.Store(nil)
 	}
 	v.changed, v.before = false, zero
 }
@@ -107,6 +144,8 @@ func (v *Variable[T]) settle(keep bool) {
 type variable interface {
 	key() string
 	encode() ([]byte, error)
+	// known is the text of the value, or nil where only encode can tell.
+	known() []byte
 	// decode checks a text, nil for the initial value, and returns what makes it the value.
 	decode(text json.RawMessage) (apply func(), err error)
 	// settle ends an iteration: its change is kept or undone.
@@ -116,12 +155,21 @@ type variable interface {
 // variables is the state of a processor. They change inside of iterations, and as a whole when a state is restored.
 type variables struct {
 	mu        sync.RWMutex
-	all       []variable
+	all       []declared
+	byKey     map[string]variable
 	unknown   map[string]json.RawMessage // Restored, but not declared by this version of the processor; saved again.
 	sealed    bool
+	untouched bool // No iteration began since the state was restored: nobody has had its values in hand.
 	iterating bool
 	changed   []variable
 	misuse    error
+}
+
+// declared is a variable with its key as JSON.
+type declared struct {
+	variable
+
+	quoted []byte
 }
 
 func (v *variables) declare(added variable, name string, err error) {
@@ -131,19 +179,26 @@ func (v *variables) declare(added variable, name string, err error) {
 	case err != nil:
 	case name == "" || !utf8.ValidString(name):
 		err = fmt.Errorf("%q is no name for a variable", name)
-	case v.find(name):
+	case v.byKey[name] != nil:
 		err = fmt.Errorf("variable %q is declared twice", name)
 	case v.sealed:
 		err = fmt.Errorf("variable %q is declared after Run: its saved value has been passed by", name)
 	default:
-		v.all = append(v.all, added)
-		return
+		var quoted []byte
+		if quoted, err = json.Marshal(name); err == nil {
+			v.add(declared{added, quoted})
+			return
+		}
 	}
 	v.misused(err)
 }
 
-func (v *variables) find(name string) bool {
-	return slices.ContainsFunc(v.all, func(known variable) bool { return known.key() == name })
+func (v *variables) add(added declared) {
+	if v.byKey == nil {
+		v.byKey = make(map[string]variable)
+	}
+	v.all = append(v.all, added)
+	v.byKey[added.key()] = added
 }
 
 // misused keeps the first mistake of the processor's author, which ends Run.
@@ -170,7 +225,7 @@ func (v *variables) seal() error {
 func (v *variables) beginIteration() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.iterating = true
+	v.iterating, v.untouched = true, false
 }
 
 // endIteration keeps or undoes what the iteration changed. Called again for the same iteration it does nothing and
@@ -190,60 +245,57 @@ func (v *variables) endIteration(keep bool) (ended bool) {
 }
 
 // snapshot is the state as a JSON object.
-func (v *variables) snapshot() (json.RawMessage, error) {
+func (v *variables) snapshot() (stateText, error) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	var b bytes.Buffer
+	var b textBuilder
 	for _, known := range v.all {
 		text, err := known.encode()
 		if err != nil {
-			return nil, err
+			return stateText{}, err
 		}
-		if err := appendMember(&b, known.key(), text); err != nil {
-			return nil, err
-		}
+		b.add(known.quoted, text)
 	}
 	for _, key := range slices.Sorted(maps.Keys(v.unknown)) {
-		if err := appendMember(&b, key, v.unknown[key]); err != nil {
-			return nil, err
+		quoted, err := json.Marshal(key)
+		if err != nil {
+			return stateText{}, fmt.Errorf("key %q: %w", key, err)
 		}
+		b.add(quoted, v.unknown[key])
 	}
-	if b.Len() == 0 {
-		return json.RawMessage("{}"), nil
+	state := b.end()
+	if state.size > statexfer.MaxStateBytes {
+		return stateText{}, fmt.Errorf("%w: %d bytes of JSON, the limit is %d", statexfer.ErrTooLarge, state.size, statexfer.MaxStateBytes)
 	}
-	b.WriteByte('}')
-	if b.Len() > statexfer.MaxStateBytes {
-		return nil, fmt.Errorf("%w: %d bytes of JSON, the limit is %d", statexfer.ErrTooLarge, b.Len(), statexfer.MaxStateBytes)
-	}
-	return b.Bytes(), nil
+	return state, nil
 }
 
-func appendMember(b *bytes.Buffer, key string, text []byte) error {
-	name, err := json.Marshal(key)
-	if err != nil {
-		return fmt.Errorf("variable %q: %w", key, err)
+// known is the text that a key has in the state now, where that costs nothing to tell.
+func (v *variables) known(key string) []byte {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	if known := v.byKey[key]; known != nil {
+		return known.known()
 	}
-	if b.Len() == 0 {
-		b.WriteByte('{')
-	} else {
-		b.WriteByte(',')
-	}
-	b.Write(name)
-	b.WriteByte(':')
-	b.Write(text)
-	return nil
+	return v.unknown[key]
 }
 
-// restore replaces the whole state, or nothing of it where the text does not fit. A variable that the text does not
-// have becomes its initial value; what no variable is declared for is kept, so that an older version of a
-// processor hands on what a newer one wrote. It returns the keys of the latter.
+// restore replaces the whole state by a JSON object, see replace.
 func (v *variables) restore(text json.RawMessage) (unknown []string, err error) {
-	var values map[string]json.RawMessage
-	if err := json.Unmarshal(text, &values); err != nil {
-		return nil, fmt.Errorf("the state is no JSON object: %w", err)
+	members, err := splitObject(text, v.known)
+	if err != nil {
+		return nil, err
 	}
-	if values == nil {
-		return nil, errors.New("the state is null, not a JSON object")
+	return v.replace(members)
+}
+
+// replace replaces the whole state, or nothing of it where the members do not fit. A variable that they do not have
+// becomes its initial value; what no variable is declared for is kept, so that an older version of a processor hands
+// on what a newer one wrote. It returns the keys of the latter.
+func (v *variables) replace(members []member) (unknown []string, err error) {
+	values := make(map[string]json.RawMessage, len(members))
+	for _, m := range members {
+		values[m.key] = m.text
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -258,24 +310,34 @@ func (v *variables) restore(text json.RawMessage) (unknown []string, err error) 
 	for _, apply := range changes {
 		apply()
 	}
-	v.unknown = values
+	v.unknown, v.untouched = values, true
 	return slices.Sorted(maps.Keys(values)), nil
 }
 
-// decode reads the variables' values and removes them; what is left must be fit to be saved.
+// decode reads the variables' values and removes them; what is left must be fit to be saved. A value whose text is
+// the same as before is not read again.
 func (v *variables) decode(values map[string]json.RawMessage) (changes []func(), err error) {
 	for _, known := range v.all {
-		apply, err := known.decode(values[known.key()])
+		text := values[known.key()]
+		delete(values, known.key())
+		if text != nil && bytes.Equal(text, known.known()) {
+			continue
+		}
+		apply, err := known.decode(text)
 		if err != nil {
 			return nil, err
 		}
 		changes = append(changes, apply)
-		delete(values, known.key())
 	}
 	for key, text := range values {
+		if held := v.unknown[key]; held != nil && bytes.Equal(text, held) {
+			values[key] = held
+			continue
+		}
 		if _, err := statexfer.Canonical(text); err != nil {
 			return nil, fmt.Errorf("key %q: %w", key, err)
 		}
+		values[key] = bytes.Clone(text) // It must not keep the whole body in memory.
 	}
 	return changes, nil
 }

@@ -43,7 +43,7 @@ func snapshot(t *testing.T, p *Processor) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(text)
+	return string(text.join())
 }
 
 const initialValues = `{"integer":-1,"float":0.5,"text":"x","list":["a"],"sessions":{},"pointer":null,"any":null,"raw":[],"bytes":""}`

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/dory-io/dory/sdk"
 )
 
 const maxPayloadBytes = 10_000_000
@@ -12,6 +14,7 @@ const maxPayloadBytes = 10_000_000
 type config struct {
 	interval     time.Duration
 	payloadBytes int
+	stateVersion string
 }
 
 // readConfig names everything that is wrong.
@@ -32,5 +35,15 @@ func readConfig(lookup func(string) (string, bool)) (config, error) {
 		}
 		c.payloadBytes = n
 	}
+	c.stateVersion, _ = lookup("COUNTER_STATE_VERSION")
 	return c, errors.Join(errs...)
+}
+
+// options of the processor. It knows no other version of its state than its own.
+func (c config) options() []sdk.Option {
+	options := []sdk.Option{sdk.WithInterval(c.interval)}
+	if c.stateVersion != "" {
+		options = append(options, sdk.WithStateVersion(c.stateVersion, nil))
+	}
+	return options
 }

@@ -20,7 +20,11 @@ type line struct {
 	Hash  string `json:"hash"`
 	Epoch int64  `json:"epoch"`
 	Pod   string `json:"pod"`
+	// Sequence of the state once the iteration is committed.
+	Sequence int64 `json:"sequence"`
+	// Time and Nanos are the same moment of this machine's clock, Nanos since 1970: what pauses are computed from.
 	Time  string `json:"time"`
+	Nanos int64  `json:"ns"`
 }
 
 type counter struct {
@@ -51,7 +55,11 @@ func (c *counter) iterate(context.Context) error {
 	if len(c.payload.Get()) != c.config.payloadBytes {
 		c.payload.Set(strings.Repeat("x", c.config.payloadBytes))
 	}
-	text, err := json.Marshal(line{N: n, Hash: hash, Epoch: c.p.Epoch(), Pod: c.p.PodName(), Time: time.Now().UTC().Format(time.RFC3339Nano)})
+	now := time.Now()
+	text, err := json.Marshal(line{
+		N: n, Hash: hash, Epoch: c.p.Epoch(), Pod: c.p.PodName(), Sequence: c.p.Sequence() + 1,
+		Time: now.UTC().Format(time.RFC3339Nano), Nanos: now.UnixNano(),
+	})
 	if err != nil {
 		return fmt.Errorf("writing the line of iteration %d: %w", n, err)
 	}

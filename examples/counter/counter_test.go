@@ -34,7 +34,8 @@ func text(lines ...[]line) string {
 	var b strings.Builder
 	for _, some := range lines {
 		for _, l := range some {
-			fmt.Fprintf(&b, `{"n":%d,"hash":%q,"epoch":%d,"pod":%q,"time":"2026-01-01T00:00:00Z"}`+"\n", l.N, l.Hash, l.Epoch, l.Pod)
+			fmt.Fprintf(&b, `{"n":%d,"hash":%q,"epoch":%d,"pod":%q,"sequence":%d,"time":"2026-01-01T00:00:00Z","ns":%d}`+"\n",
+				l.N, l.Hash, l.Epoch, l.Pod, l.Sequence, l.Nanos)
 		}
 	}
 	return b.String()
@@ -78,7 +79,7 @@ func TestVerify(t *testing.T) {
 		"nothing":                 {"", report{}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := verify(strings.NewReader(test.in))
+			got, err := verify(strings.NewReader(test.in), false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -107,6 +108,8 @@ func TestVerifyCommand(t *testing.T) {
 		"allowed":     {[]string{"verify", "--allow-unlogged"}, gap, 0, `"unlogged":2`, ""},
 		"nothing":     {[]string{"verify"}, "", 1, `"lines":0`, "proves nothing"},
 		"long line":   {[]string{"verify"}, strings.Repeat("x", 2<<20), 2, "", "too long"},
+		"sorted":      {[]string{"verify", "--sort"}, text(timed(10, 1, output(3, 4)), timed(0, 1, output(1, 2))), 0, `"lines":4`, ""},
+		"unsorted":    {[]string{"verify"}, text(timed(10, 1, output(3, 4)), timed(0, 1, output(1, 2))), 1, `"repeated":2`, ""},
 		"bad flag":    {[]string{"verify", "--no-such"}, "", 2, "", "no-such"},
 		"bad command": {[]string{"prove"}, "", 2, "", `unknown command "prove"`},
 	} {
@@ -219,7 +222,7 @@ func TestInstancesMakeOneChain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r, err := verify(&out)
+	r, err := verify(&out, false)
 	if err != nil || !r.whole(false) || r.Lines < 30 || r.Pods != 3 || r.First != 1 {
 		t.Errorf("%+v, %v", r, err)
 	}

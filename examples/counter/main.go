@@ -1,9 +1,10 @@
 // Counter is a processor whose output proves what happened to its state. Every iteration counts one up and extends a hash
 // chain, and prints both as a line of JSON; "counter verify" reads such lines and says whether an iteration is lost or
-// repeated.
+// repeated, whether two instances acted at once, and how long the pauses of its moves were.
 //
 //	COUNTER_INTERVAL       pause between iterations, default 1s
 //	COUNTER_PAYLOAD_BYTES  further bytes of state, default 0
+//	COUNTER_STATE_VERSION  version of the state's format, default none; the state of another version is refused
 package main
 
 import (
@@ -16,7 +17,8 @@ import (
 )
 
 const usage = `usage: counter                          run the processor
-       counter verify [--allow-unlogged] < lines   prove that no iteration is lost or repeated`
+       counter verify [--allow-unlogged] [--sort] < lines
+                                        prove that no iteration is lost or repeated, and no two instances acted at once`
 
 func main() {
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
@@ -44,7 +46,7 @@ func count(ctx context.Context, stdout, stderr io.Writer) int {
 		say(stderr, "counter:", err)
 		return 2
 	}
-	p, err := sdk.New(sdk.WithInterval(config.interval))
+	p, err := sdk.New(config.options()...)
 	if err != nil {
 		say(stderr, "counter:", err)
 		return 2
