@@ -1,0 +1,196 @@
+package checkpoint
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/store"
+	"github.com/dory-io/dory/internal/store/pgtest"
+)
+
+// TestFaultsOfTheStateEndpoint: whatever a processor answers, the last good checkpoint stays, the condition says what is
+// wrong, once, and all is well again when the processor is.
+func TestFaultsOfTheStateEndpoint(t *testing.T) {
+	for name, test := range map[string]struct {
+		fault func(d *double, w http.ResponseWriter, r *http.Request)
+		says  string
+	}{
+		"trap 1: 200 with an error": {func(_ *double, w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, `{"error":"get_state raised KeyError"}`)
+		}, "get_state raised KeyError"},
+		"no data": {func(_ *double, w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, `{"state_version":"1.0","pod_name":"dory-cam-1"}`)
+		}, "no processor state"},
+		"not authorized": {func(_ *double, w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, `{"error":"Unauthorized"}`, http.StatusUnauthorized)
+		}, "token"},
+		"500": {func(_ *double, w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, `{"error":"boom"}`, http.StatusInternalServerError)
+		}, "boom"},
+		"503": {func(_ *double, w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, `{"error":"stopping"}`, http.StatusServiceUnavailable)
+		}, "stopping"},
+		"429 all the time": {func(_ *double, w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, `{"error":"Too many requests"}`, http.StatusTooManyRequests)
+		}, "Too many requests"},
+		"truncated": {func(d *double, w http.ResponseWriter, _ *http.Request) {
+			text := d.answer(`{"n":2}`)
+			w.Header().Set("Content-Length", fmt.Sprint(len(text)))
+			fmt.Fprint(w, text[:len(text)/2])
+			panic(http.ErrAbortHandler)
+		}, "EOF"},
+		"11 MB": {func(d *double, w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, d.answer(`{"n":"`+strings.Repeat("x", 11<<20)+`"}`))
+		}, "too large"},
+		"not an object": {func(d *double, w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, d.answer(`[1]`))
+		}, "no object"},
+		"the address was given to another pod": {func(d *double, w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, strings.Replace(d.answer(`{"n":2}`), "dory-cam-1", "dory-other-7", 1))
+		}, "dory-other-7"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, d := started(t, `{"n":1}`)
+			d.breaks(onState(func(rw http.ResponseWriter, r *http.Request) { test.fault(d, rw, r) }))
+			w.turn()
+			w.wantCondition(metav1.ConditionTrue, doryv1alpha1.ReasonCheckpointCurrent)
+			w.turns("the condition tells", func() bool { return w.condition().Status == metav1.ConditionFalse })
+			w.wantCondition(metav1.ConditionFalse, doryv1alpha1.ReasonCheckpointFailing, test.says, "no checkpoint since")
+			w.wantEvents("Warning CheckpointFailing…" + test.says)
+			w.spent()
+			for range 3 {
+				w.turn()
+			}
+			w.wantSpent(map[string]int{})
+			w.wantEvents()
+			w.wantStored(`{"n":1}`)
+
+			d.breaks(nil)
+			d.set(`{"n":3}`)
+			w.turn()
+			w.wantStored(`{"n":3}`)
+			w.wantCondition(metav1.ConditionTrue, doryv1alpha1.ReasonCheckpointCurrent)
+			w.wantEvents("Normal CheckpointRecovered")
+		})
+	}
+}
+
+func TestAProcessorThatHangs(t *testing.T) {
+	w, d := started(t, `{"n":1}`)
+	release := make(chan struct{})
+	defer close(release)
+	d.breaks(func(http.ResponseWriter, *http.Request) bool { d.mu.Unlock(); <-release; d.mu.Lock(); return false })
+	began := time.Now()
+	w.turn()
+	if took := time.Since(began); took > lookTimeout+5*time.Second {
+		t.Errorf("a look took %s", took)
+	}
+	if w.result(resultCaptureFailed) != 1 {
+		t.Error("it is no failure")
+	}
+	if w.wait > 30*time.Second/4 {
+		t.Errorf("again in %s", w.wait)
+	}
+}
+
+func TestAConnectionRefused(t *testing.T) {
+	w := newWorld(t)
+	d := newDouble(t, w.clock, 0)
+	w.start(1, d)
+	w.kubelet(func(s *corev1.PodStatus) { s.PodIP, s.PodIPs = nextAddress(), nil })
+	w.pass()
+	w.turns("the condition tells", func() bool { return w.condition() != nil })
+	w.wantCondition(metav1.ConditionFalse, doryv1alpha1.ReasonCheckpointFailing, "refused", "there is none yet")
+}
+
+// TestAnOperatorThatStartsWhileItFails does not tell it again.
+func TestAnOperatorThatStartsWhileItFails(t *testing.T) {
+	w, d := started(t, `{"n":1}`)
+	d.breaks(onState(func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprint(rw, `{"error":"boom"}`) }))
+	w.turns("the condition tells", func() bool { return w.condition().Status == metav1.ConditionFalse })
+	w.restartOperator()
+	w.spent()
+	for range 5 {
+		w.turn()
+	}
+	w.wantSpent(map[string]int{})
+	w.wantEvents()
+	d.breaks(nil)
+	w.turn()
+	w.wantCondition(metav1.ConditionTrue, doryv1alpha1.ReasonCheckpointCurrent)
+	w.wantEvents("Normal CheckpointRecovered")
+}
+
+func TestALargeStateWithoutADatabase(t *testing.T) {
+	w, d := started(t, `{"n":1}`)
+	large := `{"n":"` + strings.Repeat("x", 2<<20) + `"}`
+	d.set(large)
+	w.turn()
+	if c := w.wantStored(large); c.Storage != doryv1alpha1.CheckpointChunks {
+		t.Errorf("stored %+v", c)
+	}
+	if status := w.fresh().Status.Checkpoint; status.Storage != doryv1alpha1.CheckpointChunks || status.SizeBytes < 2<<20 {
+		t.Errorf("status.checkpoint %+v", status)
+	}
+	w.spent()
+	w.turn()
+	w.wantSpent(map[string]int{})
+}
+
+// TestWithADatabase: a large state survives that the database goes, and comes.
+func TestWithADatabase(t *testing.T) {
+	server := pgtest.Start(t)
+	database, err := store.New(store.Config{URL: server.NewDatabase(t), BreakerFailures: 1, BreakerOpen: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(database.Close)
+	w := newWorld(t)
+	w.database = database
+	w.restartOperator()
+	d := newDouble(t, w.clock, 0)
+	large := func(c string) string { return `{"n":"` + strings.Repeat(c, 2<<20) + `"}` }
+	d.set(large("a"))
+	w.start(1, d)
+	w.pass()
+	if c := w.wantStored(large("a")); c.Storage != doryv1alpha1.CheckpointDatabase {
+		t.Errorf("stored %+v", c)
+	}
+
+	if err := server.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	d.set(large("b"))
+	w.turn()
+	if c := w.wantStored(large("b")); c.Storage != doryv1alpha1.CheckpointChunks {
+		t.Errorf("stored %+v", c)
+	}
+	w.wantCondition(metav1.ConditionTrue, doryv1alpha1.ReasonCheckpointCurrent)
+
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.wantStored(large("b"))
+	d.set(large("c"))
+	w.turns("it is in the database again", func() bool {
+		_, c := w.stored()
+		return c.Storage == doryv1alpha1.CheckpointDatabase
+	})
+	w.wantStored(large("c"))
+	d.set(`{"n":1}`)
+	w.turn()
+	if c := w.wantStored(`{"n":1}`); c.Storage != doryv1alpha1.CheckpointConfigMap {
+		t.Errorf("stored %+v", c)
+	}
+	if info, err := database.CheckpointInfo(t.Context(), "Cam_1"); err != nil || info != nil {
+		t.Errorf("left in the database: %+v, %v", info, err)
+	}
+}

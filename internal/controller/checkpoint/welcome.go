@@ -1,0 +1,167 @@
+package checkpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/statestore"
+	"github.com/dory-io/dory/internal/statexfer"
+)
+
+// migrationDelay is when to look again at a process that the migration controller is still busy with; the end of the
+// migration wakes us sooner.
+const migrationDelay = holdDelay
+
+// welcome looks for the first time at a process: whether it has its state, and what is stored of it. done is true
+// where nothing is to be stored.
+func (r *Reconciler) welcome(ctx context.Context, o *observation, e *entry, state *statexfer.State) (out outcome, done bool) {
+	found, err := r.store.Look(ctx, o.key(), o.lineage())
+	if err != nil {
+		return outcome{err: fmt.Errorf("looking for what is stored: %w", err)}, true
+	}
+	b, err := begin(o, state, found)
+	if err != nil {
+		return outcome{err: fmt.Errorf("the state of pod %s: %w", o.holder.Name, err)}, true
+	}
+	if o.policy() != doryv1alpha1.OnMissingDiscard {
+		if lostState(b, found) {
+			return r.giveBack(ctx, o, e, b), true
+		}
+		if err := r.mournIfMissing(o, b, found); err != nil {
+			return r.notRestored(err), true
+		}
+	}
+	e.adopt(b, found)
+	return outcome{}, false
+}
+
+func begin(o *observation, state *statexfer.State, found *statestore.Inventory) (beginning, error) {
+	checksum, err := state.Checksum()
+	b := beginning{state: state, checksum: checksum, pod: o.holder.Name, started: startedAt(o.holder), fresh: found.Fresh}
+	if state.Uptime > 0 {
+		b.started = state.CapturedAt.Add(-state.Uptime)
+	}
+	return b, err
+}
+
+// mournIfMissing says so where the newest state that there was is nowhere to be read, and the process does not show that
+// it has it. It is an error where the spec says not to go on without it.
+func (r *Reconciler) mournIfMissing(o *observation, b beginning, found *statestore.Inventory) error {
+	missing := statestore.Missing(o.processor, found)
+	if missing == "" || shows(o, b) {
+		return nil
+	}
+	if err := r.acceptable(o, found); err != nil {
+		return err
+	}
+	r.events.stateOutdated(o, missing)
+	return nil
+}
+
+// shows says whether the process may have the state that the status records, as far as its own state tells.
+func shows(o *observation, b beginning) bool {
+	recorded, ok := statestore.Recorded(o.processor)
+	if !ok || b.checksum == o.processor.Status.Checkpoint.Checksum {
+		return true
+	}
+	if b.state.HasPosition && recorded.Sequence > 0 {
+		return b.state.Position.Sequence >= recorded.Sequence
+	}
+	return !initial(b.checksum, b.fresh)
+}
+
+// adopt takes what is stored for what was saved last. Where the newest copy is of the state in hand, it need not be
+// stored again.
+func (e *entry) adopt(b beginning, found *statestore.Inventory) {
+	e.slot, e.saved, e.previous, e.raw, e.unchanged = found.Slot, statestore.Copy{}, "", "", 0
+	newest := found.Newest()
+	if newest == nil {
+		return
+	}
+	e.saved = *newest
+	if len(found.Problems) > 0 {
+		return // Nothing is removed, and all is written again, while not everything can be read.
+	}
+	e.previous = newest.Storage
+	if newest.Checksum == b.checksum {
+		e.raw = b.state.RawChecksum
+	}
+}
+
+// giveBack restores the newest state that can be read into a process that lost it.
+func (r *Reconciler) giveBack(ctx context.Context, o *observation, e *entry, b beginning) outcome {
+	if o.migration != nil {
+		r.metrics.result(resultHeld)
+		return outcome{again: migrationDelay}
+	}
+	found, document, err := r.store.Newest(ctx, o.key(), o.lineage())
+	if err != nil {
+		return outcome{err: fmt.Errorf("reading the stored state: %w", err)}
+	}
+	if err := r.acceptable(o, found); err != nil {
+		return r.notRestored(err)
+	}
+	if !lostState(b, found) {
+		r.events.stateOutdated(o, "it cannot be read: "+found.Problems[len(found.Problems)-1].Err.Error())
+		return r.accept(o, e, b, found)
+	}
+	if err := r.restore(ctx, o, b, found, document); err != nil {
+		return r.notRestored(err)
+	}
+	r.metrics.restored(true)
+	r.events.stateRestored(o, b, found.Newest())
+	return r.accept(o, e, b, found)
+}
+
+// accept ends the welcome, and lets the next look store what the process has.
+func (r *Reconciler) accept(o *observation, e *entry, b beginning, found *statestore.Inventory) outcome {
+	e.adopt(b, found)
+	e.instance, e.raw, e.at, e.uptime = instanceOf(o.holder), "", r.clock.Now(), 0
+	return outcome{again: afterRestore}
+}
+
+// acceptable is an error where a newer state than the newest readable one exists or may exist, and the spec says not to
+// go on without it.
+func (r *Reconciler) acceptable(o *observation, found *statestore.Inventory) error {
+	missing := statestore.Missing(o.processor, found)
+	if missing == "" || o.policy() != doryv1alpha1.OnMissingRequire {
+		return nil
+	}
+	return fmt.Errorf("%s; spec.state.onMissing is Require", missing)
+}
+
+// restore gives the state to the process. One that works changes it at once, so that it is not compared byte by byte:
+// what it shows next must have come from it.
+func (r *Reconciler) restore(ctx context.Context, o *observation, b beginning, found *statestore.Inventory, document *statexfer.Document) error {
+	to := o.endpoint(r.token)
+	if _, err := r.processors.Restore(ctx, to, document.State()); err != nil {
+		return fmt.Errorf("giving the state back to pod %s: %w", o.holder.Name, err)
+	}
+	state, err := r.processors.Capture(ctx, to)
+	if err != nil {
+		return fmt.Errorf("reading the restored state back: %w", err)
+	}
+	after, err := begin(o, state, found)
+	if err != nil {
+		return fmt.Errorf("the restored state: %w", err)
+	}
+	if after.state.HasPosition || after.checksum != b.checksum {
+		if lostState(after, found) {
+			return fmt.Errorf("%w: pod %s answered that the state is restored, and does not have it", statexfer.ErrMismatch, o.holder.Name)
+		}
+		return nil
+	}
+	return fmt.Errorf("%w: pod %s answered that the state is restored, and shows the same as before", statexfer.ErrMismatch, o.holder.Name)
+}
+
+// notRestored holds all checkpoints back: what the process shows would replace the state that it lost.
+func (r *Reconciler) notRestored(err error) outcome {
+	r.metrics.restored(false)
+	out := outcome{err: fmt.Errorf("%w: %w", errNotRestored, err)}
+	if !errors.Is(err, statexfer.ErrUnavailable) {
+		out.reason = doryv1alpha1.ReasonStateNotRestored
+	}
+	return out
+}

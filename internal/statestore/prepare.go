@@ -1,0 +1,159 @@
+package statestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/statexfer"
+)
+
+// Preparer makes sure, before an instance starts, that it will find the newest state that can be read, and says what it
+// means where that is not the newest there was. It is asked after the last instance is proven gone.
+type Preparer struct {
+	store    *Store
+	epochs   client.Reader
+	recorder events.EventRecorder
+}
+
+// NewPreparer makes a Preparer. epochs reads ProcessorEpochs, and may be a cache.
+func NewPreparer(store *Store, epochs client.Reader, recorder events.EventRecorder) *Preparer {
+	return &Preparer{store: store, epochs: epochs, recorder: recorder}
+}
+
+// Result says whether an instance may start, and with what.
+type Result struct {
+	// Reason and Message are for the condition where no instance may start. Empty: it may.
+	Reason, Message string
+	// Found is the newest copy that can be read, or nil.
+	Found *Copy
+	// Elsewhere says that Found is too large for where the SDK looks. The checkpoint controller restores it once the
+	// instance is ready. An instance that supports the handoff is better started as a standby: it then does nothing
+	// before it has its state, and the checkpoint controller promotes it.
+	Elsewhere bool
+}
+
+// Refused says that no instance may start.
+func (r Result) Refused() bool { return r.Reason != "" }
+
+// Prepare puts the newest state where the next instance of the Processor will look for it. An error says that this could
+// not be done, or not be known, now: start nothing and try again.
+func (p *Preparer) Prepare(ctx context.Context, processor *doryv1alpha1.Processor) (Result, error) {
+	policy := processor.OnMissing()
+	if policy == doryv1alpha1.OnMissingDiscard {
+		return Result{}, nil
+	}
+	epoch, err := p.epoch(ctx, processor)
+	if err != nil {
+		return Result{}, err
+	}
+	key, lineage := KeyOf(processor), LineageOf(processor, epoch)
+	if epoch == nil && processor.Status.Checkpoint == nil && !p.store.knownToDatabase(ctx, key) {
+		return Result{}, nil // Nothing ever ran: the SDK finds what there may be by itself, and no copy can be newer.
+	}
+	found, document, err := p.store.Newest(ctx, key, lineage)
+	if err != nil {
+		return Result{}, fmt.Errorf("looking for the state of Processor %s/%s: %w", processor.Namespace, processor.Name, err)
+	}
+	result := Result{Found: found.Newest()}
+	if missing := Missing(processor, found); missing != "" {
+		if policy == doryv1alpha1.OnMissingRequire {
+			result.Reason, result.Message = doryv1alpha1.ReasonStateMissing, missing+". "+remedy
+			return result, nil
+		}
+		p.event(processor, corev1.EventTypeWarning, "StateOutdated", "%s; starting with that, because spec.state.onMissing is PreferLatest", missing)
+	}
+	if document == nil || result.Found.Storage == doryv1alpha1.CheckpointConfigMap {
+		return result, nil
+	}
+	result.Elsewhere, err = p.place(ctx, processor, key, lineage, found, document)
+	return result, err
+}
+
+// remedy says what to do about a start that is refused.
+const remedy = "No instance starts, because spec.state.onMissing is Require. Make that state readable again or, to give it up, " +
+	"set spec.state.onMissing to PreferLatest (start with the newest that can be read) or Discard"
+
+func (p *Preparer) epoch(ctx context.Context, processor *doryv1alpha1.Processor) (*doryv1alpha1.ProcessorEpoch, error) {
+	epoch := &doryv1alpha1.ProcessorEpoch{}
+	key := client.ObjectKey{Namespace: processor.Namespace, Name: doryv1alpha1.ObjectName(processor.ID())}
+	if err := p.epochs.Get(ctx, key, epoch); err != nil {
+		if apierrors.IsNotFound(err) {
+			return nil, nil //nolint:nilnil // absence is an answer here, and the caller checks for it
+		}
+		return nil, fmt.Errorf("reading ProcessorEpoch %s: %w", key, err)
+	}
+	return epoch, nil
+}
+
+// place puts the newest state into the ConfigMap, unless it is too large for that.
+func (p *Preparer) place(ctx context.Context, processor *doryv1alpha1.Processor, key Key, lineage Lineage, found *Inventory, document *statexfer.Document) (elsewhere bool, err error) {
+	_, fits, err := p.store.saveInConfigMap(ctx, SaveRequest{Key: key, Document: *document, Lineage: lineage, Slot: &found.Slot})
+	if err != nil {
+		return false, fmt.Errorf("putting the state of Processor %s/%s where it will look for it: %w", processor.Namespace, processor.Name, err)
+	}
+	newest := found.Newest()
+	if fits {
+		p.event(processor, corev1.EventTypeNormal, "StatePlaced", "Copied the state (%s) from %s into ConfigMap %s for the next instance",
+			newest.Version, where(key, newest.Storage), key.ConfigMap)
+	}
+	return !fits, nil
+}
+
+func (p *Preparer) event(processor *doryv1alpha1.Processor, kind, reason, format string, args ...any) {
+	p.recorder.Eventf(processor, nil, kind, reason, "Start", format, args...)
+}
+
+// Missing says what is wrong where the newest state that can be read is not the newest that there was; empty if it is.
+// What the status records counts as having been there, and so does a copy that is damaged: unless it tells that it is
+// older, it may be the newest.
+func Missing(processor *doryv1alpha1.Processor, found *Inventory) string {
+	newest := found.Newest()
+	var lacks []string
+	for _, problem := range found.Problems {
+		older := problem.Known && newest != nil && problem.Version.Compare(newest.Version) < 0 && !errors.Is(problem.Err, ErrForeign)
+		if !problem.Away && !older {
+			lacks = append(lacks, problem.Err.Error())
+		}
+	}
+	if recorded, ok := Recorded(processor); ok && outdated(newest, recorded, processor.Status.Checkpoint.Checksum) {
+		lacks = append([]string{fmt.Sprintf("the state that was recorded (%s, in %s) is not there", recorded, where(KeyOf(processor), processor.Status.Checkpoint.Storage))}, lacks...)
+		for _, problem := range found.Problems {
+			if problem.Away {
+				lacks = append(lacks, problem.Err.Error())
+			}
+		}
+	}
+	if len(lacks) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("The newest state cannot be read: %s. The newest that can be read is %s", strings.Join(lacks, "; "), describe(newest, KeyOf(processor)))
+}
+
+// outdated compares as exactly as the status is, which knows whole seconds.
+func outdated(newest *Copy, recorded Version, checksum string) bool {
+	if newest == nil {
+		return true
+	}
+	if newest.Checksum == checksum {
+		return false
+	}
+	v := newest.Version
+	v.Time, recorded.Time = v.Time.Truncate(time.Second), recorded.Time.Truncate(time.Second)
+	return v.Compare(recorded) < 0
+}
+
+func describe(c *Copy, key Key) string {
+	if c == nil {
+		return "none"
+	}
+	return fmt.Sprintf("%s, in %s", c.Version, where(key, c.Storage))
+}
