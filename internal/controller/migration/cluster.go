@@ -1,0 +1,160 @@
+package migration
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+)
+
+// freshness says where to read.
+type freshness bool
+
+const (
+	cached freshness = false
+	live   freshness = true
+)
+
+// cluster is all that a pass asks of the API server. What does not exist is nil. Writes of migrations are refused with a
+// conflict where the object has changed, and update the object that they are given.
+type cluster interface {
+	processor(ctx context.Context, key types.NamespacedName, from freshness) (*doryv1alpha1.Processor, error)
+	migrations(ctx context.Context, of types.NamespacedName, from freshness) ([]*doryv1alpha1.ProcessorMigration, error)
+	// migration is read past the cache.
+	migration(ctx context.Context, key types.NamespacedName) (*doryv1alpha1.ProcessorMigration, error)
+	epoch(ctx context.Context, key types.NamespacedName, from freshness) (*doryv1alpha1.ProcessorEpoch, error)
+	pod(ctx context.Context, key types.NamespacedName, from freshness) (*corev1.Pod, error)
+	edgeNode(ctx context.Context, name string) (*doryv1alpha1.EdgeNode, error)
+	nodeExists(ctx context.Context, name string) (bool, error)
+
+	updateMigration(ctx context.Context, m *doryv1alpha1.ProcessorMigration) error
+	updateStatus(ctx context.Context, m *doryv1alpha1.ProcessorMigration) error
+	deleteMigration(ctx context.Context, m *doryv1alpha1.ProcessorMigration) error
+	createPod(ctx context.Context, p *corev1.Pod, options ...client.CreateOption) error
+	patchPod(ctx context.Context, changed, base *corev1.Pod) error
+	deletePod(ctx context.Context, p *corev1.Pod) error
+}
+
+// kubernetes is the cluster of production.
+type kubernetes struct {
+	client    client.Client
+	apiReader client.Reader
+}
+
+func (k kubernetes) from(f freshness) client.Reader {
+	if f == live {
+		return k.apiReader
+	}
+	return k.client
+}
+
+// object is a pointer to T that is a Kubernetes object.
+type object[T any] interface {
+	*T
+	client.Object
+}
+
+// get answers nil where there is no such object.
+func get[T any, P object[T]](ctx context.Context, reader client.Reader, key types.NamespacedName) (P, error) {
+	obj := P(new(T))
+	if err := reader.Get(ctx, key, obj); err != nil {
+		if apierrors.IsNotFound(err) {
+			return nil, nil //nolint:nilnil // absence is an answer here, and every caller checks for it
+		}
+		return nil, fmt.Errorf("reading %T %s: %w", obj, key, err)
+	}
+	return obj, nil
+}
+
+func (k kubernetes) processor(ctx context.Context, key types.NamespacedName, from freshness) (*doryv1alpha1.Processor, error) {
+	return get[doryv1alpha1.Processor](ctx, k.from(from), key)
+}
+
+func (k kubernetes) migration(ctx context.Context, key types.NamespacedName) (*doryv1alpha1.ProcessorMigration, error) {
+	return get[doryv1alpha1.ProcessorMigration](ctx, k.apiReader, key)
+}
+
+// migrations past the cache are those of a namespace: the API server knows no index.
+func (k kubernetes) migrations(ctx context.Context, of types.NamespacedName, from freshness) ([]*doryv1alpha1.ProcessorMigration, error) {
+	options := []client.ListOption{client.InNamespace(of.Namespace)}
+	if from == cached {
+		options = append(options, client.MatchingFields{indexProcessor: of.Name})
+	}
+	var list doryv1alpha1.ProcessorMigrationList
+	if err := k.from(from).List(ctx, &list, options...); err != nil {
+		return nil, fmt.Errorf("listing the migrations of Processor %s: %w", of, err)
+	}
+	var found []*doryv1alpha1.ProcessorMigration
+	for i := range list.Items {
+		if list.Items[i].Spec.Processor == of.Name {
+			found = append(found, &list.Items[i])
+		}
+	}
+	return found, nil
+}
+
+func (k kubernetes) epoch(ctx context.Context, key types.NamespacedName, from freshness) (*doryv1alpha1.ProcessorEpoch, error) {
+	return get[doryv1alpha1.ProcessorEpoch](ctx, k.from(from), key)
+}
+
+func (k kubernetes) pod(ctx context.Context, key types.NamespacedName, from freshness) (*corev1.Pod, error) {
+	return get[corev1.Pod](ctx, k.from(from), key)
+}
+
+func (k kubernetes) edgeNode(ctx context.Context, name string) (*doryv1alpha1.EdgeNode, error) {
+	return get[doryv1alpha1.EdgeNode](ctx, k.client, types.NamespacedName{Name: name})
+}
+
+func (k kubernetes) nodeExists(ctx context.Context, name string) (bool, error) {
+	node, err := get[corev1.Node](ctx, k.client, types.NamespacedName{Name: name})
+	return node != nil, err
+}
+
+func (k kubernetes) updateMigration(ctx context.Context, m *doryv1alpha1.ProcessorMigration) error {
+	if err := k.client.Update(ctx, m); err != nil {
+		return fmt.Errorf("writing ProcessorMigration %s/%s: %w", m.Namespace, m.Name, err)
+	}
+	return nil
+}
+
+func (k kubernetes) updateStatus(ctx context.Context, m *doryv1alpha1.ProcessorMigration) error {
+	if err := k.client.Status().Update(ctx, m); err != nil {
+		return fmt.Errorf("writing the status of ProcessorMigration %s/%s: %w", m.Namespace, m.Name, err)
+	}
+	return nil
+}
+
+func (k kubernetes) deleteMigration(ctx context.Context, m *doryv1alpha1.ProcessorMigration) error {
+	uid := m.UID
+	if err := k.client.Delete(ctx, m, client.Preconditions{UID: &uid}); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("deleting ProcessorMigration %s/%s: %w", m.Namespace, m.Name, err)
+	}
+	return nil
+}
+
+func (k kubernetes) createPod(ctx context.Context, p *corev1.Pod, options ...client.CreateOption) error {
+	if err := k.client.Create(ctx, p, options...); err != nil {
+		return fmt.Errorf("creating pod %s/%s: %w", p.Namespace, p.Name, err)
+	}
+	return nil
+}
+
+func (k kubernetes) patchPod(ctx context.Context, changed, base *corev1.Pod) error {
+	if err := k.client.Patch(ctx, changed, client.MergeFrom(base)); err != nil {
+		return fmt.Errorf("writing the role of pod %s/%s: %w", changed.Namespace, changed.Name, err)
+	}
+	return nil
+}
+
+func (k kubernetes) deletePod(ctx context.Context, p *corev1.Pod) error {
+	uid := p.UID
+	if err := k.client.Delete(ctx, p, client.Preconditions{UID: &uid}); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("deleting pod %s/%s: %w", p.Namespace, p.Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,194 @@
+package migration
+
+import (
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+)
+
+// decision is the next step or, without one, for how long nothing but an event can bring one.
+type decision struct {
+	step step
+	// migration that the step is about; nil while a source is woken whose migration is gone.
+	migration *doryv1alpha1.ProcessorMigration
+	// status is what the steps that enter a phase write.
+	status *doryv1alpha1.ProcessorMigrationStatus
+	// cause is why, for events.
+	cause outcome
+	// timeout of the step, where it is not stepTimeout.
+	timeout time.Duration
+	// after is when to look again; zero is never.
+	after time.Duration
+}
+
+const (
+	// retryDelay paces what a processor or the API server did not answer. Whoever was asked has been asked several times
+	// by then.
+	retryDelay = time.Second
+	// startPatience is for a target's container to overcome what usually does not pass, such as a missing image.
+	startPatience = 30 * time.Second
+	// endPatience is beyond a pod's grace period, for its kubelet to confirm the end.
+	endPatience = time.Minute
+	// quiesceTimeout bounds how long one attempt to quiesce may hold a worker.
+	quiesceTimeout = 2 * time.Minute
+)
+
+func do(s step, m *doryv1alpha1.ProcessorMigration) decision { return decision{step: s, migration: m} }
+
+func wait(d time.Duration) decision { return decision{after: max(d, time.Millisecond)} }
+
+// await waits for an event alone.
+func await() decision { return decision{} }
+
+// none says that a part of the policy has nothing to do, so that the next part follows.
+func none() (decision, bool) { return decision{}, false }
+
+func first(d decision) (decision, bool) { return d, true }
+
+// decide is the whole policy of this package.
+func decide(o *observation) decision {
+	var d decision
+	if m := o.active(); m != nil {
+		d = advance(o, m)
+	} else if !o.know.ended {
+		d = idle(o)
+	}
+	if d.step != "" {
+		return d
+	}
+	if chore, found := housekeep(o); found {
+		return chore
+	}
+	return d
+}
+
+// advance takes the active migration on. A cache may lag behind what this very operator did a moment ago, and most steps
+// would do harm if they were taken twice, so none is taken before everything was read past the cache.
+func advance(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
+	d := goOn(o, m)
+	if d.step != "" && !o.live {
+		return do(stepLook, m)
+	}
+	return d
+}
+
+func goOn(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
+	if o.committed(m) {
+		return forward(o, m)
+	}
+	if m.Status.Phase == doryv1alpha1.MigrationRollingBack {
+		return rollBack(o, m)
+	}
+	if cause, abandoned := abandon(o, m); abandoned {
+		return enter(o, m, doryv1alpha1.MigrationRollingBack, cause)
+	}
+	switch m.Status.Phase {
+	case doryv1alpha1.MigrationPlacing:
+		return place(o, m)
+	case doryv1alpha1.MigrationStarting:
+		return start(o, m)
+	case doryv1alpha1.MigrationWarming:
+		return warm(o, m)
+	case doryv1alpha1.MigrationHandingOff:
+		return handOff(o, m)
+	case doryv1alpha1.MigrationRetiring:
+		// The target held the epoch and lost it again: whoever took it is responsible now.
+		return enter(o, m, doryv1alpha1.MigrationRollingBack, holderChanged(o, m))
+	default:
+		return await()
+	}
+}
+
+// abandon says why a migration that is not committed must not go on.
+func abandon(o *observation, m *doryv1alpha1.ProcessorMigration) (outcome, bool) {
+	phase, strategy := m.Status.Phase, m.Status.Strategy
+	handingOff := phase == doryv1alpha1.MigrationHandingOff
+	if handingOff && strategy == doryv1alpha1.MigrationStopAndCopy && (over(o.source) || going(o.source)) {
+		return outcome{}, false // There is no way back for a source that was told to end.
+	}
+	switch {
+	case m.DeletionTimestamp != nil:
+		return outcome{ReasonCancelled, "the ProcessorMigration was deleted before the handoff"}, true
+	case o.processor == nil || o.processor.DeletionTimestamp != nil:
+		return outcome{ReasonProcessorDeleted, "the Processor is being deleted"}, true
+	case o.processor.Suspended():
+		return outcome{ReasonProcessorSuspended, "spec.suspend of the Processor is true"}, true
+	case o.holderName() != m.Status.SourcePod:
+		return holderChanged(o, m), true
+	case !handingOff && o.revision != m.Status.Revision:
+		return outcome{ReasonSuperseded, "the Processor's spec changed after the target was made"}, true
+	}
+	if cause, lost := lostSource(o, m); lost {
+		return cause, true
+	}
+	return lostTarget(o, m)
+}
+
+// lostSource: once the handoff of a Live move began, its own policy decides, because the target may go on.
+func lostSource(o *observation, m *doryv1alpha1.ProcessorMigration) (outcome, bool) {
+	if m.Status.Phase == doryv1alpha1.MigrationHandingOff && m.Status.Strategy == doryv1alpha1.MigrationLive {
+		return outcome{}, false
+	}
+	switch {
+	case over(o.source):
+		return outcome{ReasonSourceLost, fmt.Sprintf("source pod %s ended before the handoff", m.Status.SourcePod)}, true
+	case going(o.source):
+		return outcome{ReasonSourceLost, fmt.Sprintf("source pod %s was deleted before the handoff", m.Status.SourcePod)}, true
+	}
+	return outcome{}, false
+}
+
+// lostTarget: a target that was not created yet is not lost.
+func lostTarget(o *observation, m *doryv1alpha1.ProcessorMigration) (outcome, bool) {
+	unmade := m.Status.Phase == doryv1alpha1.MigrationPlacing || m.Status.Strategy == doryv1alpha1.MigrationStopAndCopy
+	switch {
+	case o.target == nil && unmade:
+		return outcome{}, false
+	case over(o.target):
+		return outcome{ReasonTargetLost, fmt.Sprintf("target pod %s ended before the handoff: %s", m.Status.TargetPod, ending(o.target))}, true
+	case going(o.target):
+		return outcome{ReasonTargetLost, fmt.Sprintf("target pod %s was deleted before the handoff", m.Status.TargetPod)}, true
+	}
+	return outcome{}, false
+}
+
+func holderChanged(o *observation, m *doryv1alpha1.ProcessorMigration) outcome {
+	return outcome{ReasonHolderChanged, fmt.Sprintf("the epoch names pod %q, neither the source %q nor the target %q",
+		o.holderName(), m.Status.SourcePod, m.Status.TargetPod)}
+}
+
+// ending says how a pod ended, in the words of its kubelet.
+func ending(p *corev1.Pod) string {
+	if p == nil {
+		return "its object is gone"
+	}
+	if p.Status.Reason != "" {
+		return p.Status.Reason + " " + p.Status.Message
+	}
+	for _, container := range p.Status.ContainerStatuses {
+		if t := container.State.Terminated; t != nil {
+			return fmt.Sprintf("container %s ended with exit code %d (%s)", container.Name, t.ExitCode, t.Reason)
+		}
+	}
+	return fmt.Sprintf("phase %q", p.Status.Phase)
+}
+
+// left is the time until a deadline that counts from when the phase was entered.
+func left(o *observation, m *doryv1alpha1.ProcessorMigration, limit time.Duration) time.Duration {
+	if m.Status.PhaseTime == nil {
+		return limit
+	}
+	return m.Status.PhaseTime.Add(limit).Sub(o.now)
+}
+
+// startLeft is the time until the target must be ready; placing and starting share it.
+func startLeft(o *observation, m *doryv1alpha1.ProcessorMigration) time.Duration {
+	since := m.Status.StartTime
+	if m.Status.Strategy == doryv1alpha1.MigrationStopAndCopy || since == nil {
+		return left(o, m, o.policy().StartTimeout())
+	}
+	return since.Add(o.policy().StartTimeout()).Sub(o.now)
+}

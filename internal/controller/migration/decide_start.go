@@ -1,0 +1,162 @@
+package migration
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+)
+
+// place brings the target to a node.
+func place(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
+	remaining := startLeft(o, m)
+	switch {
+	case bound(o.target):
+		return enter(o, m, doryv1alpha1.MigrationStarting, outcome{ReasonMoving, fmt.Sprintf("target pod %s starts on node %s", o.target.Name, o.target.Spec.NodeName)})
+	case o.target == nil && o.know.trouble == nil:
+		return do(stepCreateTarget, m)
+	case o.target == nil:
+		return endure(o, m, *judge(o.know.trouble), remaining)
+	case remaining <= 0:
+		return enter(o, m, doryv1alpha1.MigrationRollingBack, unschedulable(o, m))
+	default:
+		return wait(remaining)
+	}
+}
+
+func unschedulable(o *observation, m *doryv1alpha1.ProcessorMigration) outcome {
+	said := "no scheduler has said why"
+	if condition := conditionOf(o.target, corev1.PodScheduled); condition != nil && condition.Message != "" {
+		said = condition.Message
+	}
+	return outcome{ReasonTargetUnschedulable, fmt.Sprintf("no node took target pod %s within %s: %s", m.Status.TargetPod, o.policy().StartTimeout(), said)}
+}
+
+// endure tries again until the deadline, where trying again can help.
+func endure(o *observation, m *doryv1alpha1.ProcessorMigration, v verdict, remaining deadline) decision {
+	if v.final || remaining <= retryDelay {
+		return enter(o, m, doryv1alpha1.MigrationRollingBack, v.outcome)
+	}
+	return wait(retryDelay)
+}
+
+// start waits until the target is ready.
+func start(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
+	remaining := startLeft(o, m)
+	if !ready(o.target) {
+		return awaitReady(o, m, remaining)
+	}
+	switch m.Status.Strategy {
+	case doryv1alpha1.MigrationLive:
+		return startLive(o, m, remaining)
+	default:
+		return enter(o, m, doryv1alpha1.MigrationHandingOff, outcome{ReasonMoving, fmt.Sprintf("target pod %s is ready and gets the state", o.target.Name)})
+	}
+}
+
+func startLive(o *observation, m *doryv1alpha1.ProcessorMigration, remaining deadline) decision {
+	switch {
+	case o.know.trouble != nil:
+		return endure(o, m, *judge(o.know.trouble), remaining)
+	case o.know.targetCan == nil:
+		return do(stepAskTarget, m)
+	case !o.know.targetCan.Handoff:
+		return enter(o, m, doryv1alpha1.MigrationRollingBack, outcome{ReasonTargetHasNoHandoff, fmt.Sprintf(
+			"target pod %s does not list the handoff in GET /, which the source does", o.target.Name)})
+	default:
+		return enter(o, m, doryv1alpha1.MigrationWarming, outcome{ReasonMoving, fmt.Sprintf("target pod %s is ready and gets a first copy of the state", o.target.Name)})
+	}
+}
+
+func awaitReady(o *observation, m *doryv1alpha1.ProcessorMigration, remaining deadline) decision {
+	cause := outcome{ReasonTargetNotReady, fmt.Sprintf("target pod %s was not ready within %s: %s", o.target.Name, o.policy().StartTimeout(), unreadiness(o.target))}
+	if remaining <= 0 {
+		return enter(o, m, doryv1alpha1.MigrationRollingBack, cause)
+	}
+	if stuck(o.target) {
+		patience := left(o, m, startPatience)
+		if patience <= 0 {
+			cause.message = fmt.Sprintf("target pod %s cannot start: %s", o.target.Name, unreadiness(o.target))
+			return enter(o, m, doryv1alpha1.MigrationRollingBack, cause)
+		}
+		remaining = min(remaining, patience)
+	}
+	return wait(remaining)
+}
+
+// stuck containers wait for something that time alone seldom mends.
+func stuck(p *corev1.Pod) bool {
+	container := containerOf(p)
+	if container == nil || container.State.Waiting == nil {
+		return false
+	}
+	switch container.State.Waiting.Reason {
+	case "CrashLoopBackOff", "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull",
+		"CreateContainerConfigError", "CreateContainerError", "RunContainerError":
+		return true
+	default:
+		return false
+	}
+}
+
+// unreadiness says what a pod that is not ready waits for.
+func unreadiness(p *corev1.Pod) string {
+	container := containerOf(p)
+	switch {
+	case container == nil:
+		return "its kubelet has not said anything yet"
+	case container.State.Waiting != nil && container.State.Waiting.Message != "":
+		return container.State.Waiting.Reason + ": " + container.State.Waiting.Message
+	case container.State.Waiting != nil:
+		return container.State.Waiting.Reason
+	default:
+		return fmt.Sprintf("GET /ready does not answer 200, after %d restarts", container.RestartCount)
+	}
+}
+
+// warm copies the state while the source works. For Live that makes the final copy small news to the target and finds out
+// early whether the target takes the state; for StopAndCopy the copy is what is left if the source ends without saving.
+func warm(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
+	k, remaining := &o.know, left(o, m, o.policy().HandoffTimeout())
+	if v := judge(k.trouble); v != nil {
+		return endure(o, m, *v, remaining)
+	}
+	if !ready(o.source) {
+		if remaining <= 0 {
+			return enter(o, m, doryv1alpha1.MigrationRollingBack, outcome{ReasonSourceUnavailable, fmt.Sprintf("source pod %s is not ready any more", o.source.Name)})
+		}
+		return wait(remaining)
+	}
+	if m.Status.Strategy == doryv1alpha1.MigrationStopAndCopy {
+		return warmStop(o, m)
+	}
+	switch {
+	case k.targetIs == nil: // Whoever acts would lose what it did to the copy.
+		return do(stepCheckTarget, m)
+	case !standsBy(k.targetIs.Role):
+		return endure(o, m, targetActs(o), remaining)
+	case k.copy == nil:
+		return do(stepCapture, m)
+	case !k.warmed:
+		return do(stepWarm, m)
+	default:
+		return enter(o, m, doryv1alpha1.MigrationHandingOff, outcome{ReasonMoving, fmt.Sprintf("pod %s hands over to pod %s", m.Status.SourcePod, m.Status.TargetPod)})
+	}
+}
+
+// warmStop does not end the source before it is known that the API server takes the target, and that there is a state.
+func warmStop(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
+	k := &o.know
+	switch {
+	case !k.rehearsed:
+		return do(stepRehearse, m)
+	case k.copy == nil && o.policy().OnMissing() != doryv1alpha1.OnMissingDiscard:
+		return do(stepCapture, m)
+	case k.copy != nil && !k.reserved:
+		return do(stepReserve, m)
+	}
+	d := enter(o, m, doryv1alpha1.MigrationHandingOff, outcome{ReasonMoving, fmt.Sprintf("pod %s saves its state and ends", m.Status.SourcePod)})
+	describe(d.status, k.copy)
+	return d
+}

@@ -1,0 +1,332 @@
+package migration
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/fence"
+	"github.com/dory-io/dory/internal/pod"
+	"github.com/dory-io/dory/internal/statexfer"
+)
+
+// observation is all that a pass knows. Its objects come from caches, but for what stepLook reads anew, and are read-only.
+type observation struct {
+	// key names the Processor, also when it is gone.
+	key types.NamespacedName
+	// processor is nil once it is gone.
+	processor *doryv1alpha1.Processor
+	// migrations are all of this Processor, the oldest first.
+	migrations []*doryv1alpha1.ProcessorMigration
+	// epoch is that of the processor's id, or nil before the first one was issued.
+	epoch *doryv1alpha1.ProcessorEpoch
+	// live says that epoch and migrations were read past the cache in this pass.
+	live bool
+	// holder is the pod that the epoch names, source and target those of the active migration; nil where there is none.
+	// That a pod is not there was asked past the cache.
+	holder, source, target *corev1.Pod
+	// edgeNode is the Kubernetes node of spec.placement.edgeNode; edgeNodeUnknown says that there is no such EdgeNode.
+	edgeNode        string
+	edgeNodeUnknown bool
+	// revision is that of the Processor; empty once it is gone.
+	revision string
+	// missingNodes are nodes that migrations name and that do not exist.
+	missingNodes map[string]bool
+	// suffix makes the name of the next target.
+	suffix string
+	now    time.Time
+	know   knowledge
+}
+
+// knowledge is what a pass learned from its own steps. It is lost with the pass, on purpose: the next one asks anew.
+type knowledge struct {
+	// trouble is why the last step did not do what it should.
+	trouble *trouble
+	// sourceCan and targetCan are their capabilities.
+	sourceCan, targetCan *statexfer.Capabilities
+	// sourceIs and targetIs are which process each of them is, and its role.
+	sourceIs, targetIs *statexfer.HandoffStatus
+	// copy is the state of the source while it works, warmed says that the target took it, and reserved that it is durable.
+	copy             *statexfer.State
+	warmed, reserved bool
+	rehearsed        bool
+	// final is the state to go on from; restored is what the target said to it, and held says that this process of the
+	// target holds it for certain.
+	final     *statexfer.State
+	restored  *statexfer.Restored
+	delivered bool
+	held      bool
+	// quiesced says that the final state is what the source answered when it was asked to quiesce.
+	quiesced bool
+	// confirmed says that nothing has changed since that.
+	confirmed bool
+	promoted  bool
+	// pauseFrom is when the source was asked to quiesce, and pause for how long the processor stood still.
+	pauseFrom time.Time
+	pause     time.Duration
+	// gathered says that newest is the newest state that could be had, and newestIn in which pod it is; empty: in none.
+	gathered bool
+	newest   *statexfer.State
+	newestIn string
+	saved    bool
+	// awake says that the source acts, forsaken that it cannot be made to.
+	awake, revived, forsaken bool
+	// back says that the source's pod was told in this pass that it acts.
+	back bool
+	// missedSource and missedTarget say that they did not answer when the newest state was gathered.
+	missedSource, missedTarget bool
+	// ended says that a migration ended in this pass, which was about its pods. The next one is another pass's.
+	ended bool
+}
+
+// trouble is the failure of a step.
+type trouble struct {
+	step step
+	err  error
+}
+
+// troubled notes a failure for decide to judge. It ends no pass.
+func (o *observation) troubled(at step, err error) error {
+	o.know.trouble = &trouble{at, err}
+	return nil
+}
+
+func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*observation, error) {
+	o := &observation{key: key, now: r.clock.Now(), suffix: r.newSuffix(), missingNodes: map[string]bool{}}
+	var err error
+	if o.processor, err = r.cluster.processor(ctx, key, cached); err != nil {
+		return nil, err
+	}
+	if o.migrations, err = r.cluster.migrations(ctx, key, cached); err != nil {
+		return nil, err
+	}
+	o.sort()
+	if err := r.observePods(ctx, o, cached); err != nil {
+		return nil, err
+	}
+	if err := r.observeNodes(ctx, o); err != nil {
+		return nil, err
+	}
+	o.revise()
+	return o, nil
+}
+
+func (o *observation) sort() {
+	slices.SortFunc(o.migrations, func(a, b *doryv1alpha1.ProcessorMigration) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	})
+}
+
+// observePods reads the epoch first, because it names the holder.
+func (r *Reconciler) observePods(ctx context.Context, o *observation, from freshness) error {
+	var err error
+	if m := o.active(); m != nil {
+		if o.source, err = r.podNamed(ctx, o, m.Status.SourcePod, from); err != nil {
+			return err
+		}
+		if o.target, err = r.podNamed(ctx, o, m.Status.TargetPod, from); err != nil {
+			return err
+		}
+	}
+	if id := o.id(); id != "" {
+		name := types.NamespacedName{Namespace: o.key.Namespace, Name: doryv1alpha1.ObjectName(id)}
+		if o.epoch, err = r.cluster.epoch(ctx, name, from); err != nil {
+			return err
+		}
+	}
+	if o.holder, err = r.podNamed(ctx, o, o.holderName(), from); o.active() == nil {
+		o.source, o.target = o.holder, nil
+	}
+	return err
+}
+
+// podNamed looks past the cache for a pod that is not in it: a cache may be late, and absence means that it ended.
+func (r *Reconciler) podNamed(ctx context.Context, o *observation, name string, from freshness) (*corev1.Pod, error) {
+	if name == "" {
+		return nil, nil //nolint:nilnil // no name is no pod
+	}
+	key := types.NamespacedName{Namespace: o.key.Namespace, Name: name}
+	found, err := r.cluster.pod(ctx, key, from)
+	if err != nil || found != nil || from == live {
+		return found, err
+	}
+	return r.cluster.pod(ctx, key, live)
+}
+
+// observeNodes reads what the next migration's target depends on.
+func (r *Reconciler) observeNodes(ctx context.Context, o *observation) error {
+	for _, m := range o.migrations {
+		name := m.Spec.TargetNode
+		if name == "" || m.Ended() || m.Active() {
+			continue
+		}
+		exists, err := r.cluster.nodeExists(ctx, name)
+		if err != nil {
+			return err
+		}
+		o.missingNodes[name] = !exists
+	}
+	if o.processor == nil || o.processor.Spec.Placement == nil || o.processor.Spec.Placement.EdgeNode == "" {
+		return nil
+	}
+	edgeNode, err := r.cluster.edgeNode(ctx, o.processor.Spec.Placement.EdgeNode)
+	if err != nil {
+		return err
+	}
+	if edgeNode == nil {
+		o.edgeNodeUnknown = true
+		return nil
+	}
+	o.edgeNode = edgeNode.KubernetesNode()
+	return nil
+}
+
+// revise is called whenever the Processor was read.
+func (o *observation) revise() {
+	o.revision = ""
+	if o.processor != nil && len(o.migrations) > 0 {
+		o.revision = pod.Revision(o.processor, o.edgeNode)
+	}
+}
+
+// id is the processor's identity, read off the pods once the Processor is gone.
+func (o *observation) id() string {
+	if o.processor != nil {
+		return o.processor.ID()
+	}
+	for _, p := range []*corev1.Pod{o.source, o.target} {
+		if p != nil && p.Annotations[doryv1alpha1.AnnotationProcessorID] != "" {
+			return p.Annotations[doryv1alpha1.AnnotationProcessorID]
+		}
+	}
+	return ""
+}
+
+// active is the migration under way.
+func (o *observation) active() *doryv1alpha1.ProcessorMigration {
+	for _, m := range o.migrations {
+		if m.Active() {
+			return m
+		}
+	}
+	return nil
+}
+
+// replace takes a written migration for the one that was read.
+func (o *observation) replace(written *doryv1alpha1.ProcessorMigration) {
+	for i := range o.migrations {
+		if o.migrations[i].UID == written.UID {
+			o.migrations[i] = written
+		}
+	}
+}
+
+func (o *observation) drop(gone *doryv1alpha1.ProcessorMigration) {
+	o.migrations = slices.DeleteFunc(o.migrations, func(m *doryv1alpha1.ProcessorMigration) bool { return m.UID == gone.UID })
+}
+
+// replacePod takes what has become of a pod, which is nil if it is gone, for the one that was read.
+func (o *observation) replacePod(name string, now *corev1.Pod) {
+	for _, p := range []**corev1.Pod{&o.source, &o.target, &o.holder} {
+		if *p != nil && (*p).Name == name {
+			*p = now
+		}
+	}
+}
+
+func (o *observation) holderName() string {
+	if o.epoch == nil {
+		return ""
+	}
+	return o.epoch.Spec.Holder
+}
+
+// committed says whether the target holds the epoch: the point of no return.
+func (o *observation) committed(m *doryv1alpha1.ProcessorMigration) bool {
+	return m.Status.TargetPod != "" && o.holderName() == m.Status.TargetPod
+}
+
+// wanted says whether the processor is to run at all.
+func (o *observation) wanted() bool {
+	return o.processor != nil && o.processor.DeletionTimestamp == nil && !o.processor.Suspended()
+}
+
+// policy is the Processor, or one with all defaults where it is gone.
+func (o *observation) policy() *doryv1alpha1.Processor {
+	if o.processor == nil {
+		return &doryv1alpha1.Processor{}
+	}
+	return o.processor
+}
+
+// floor is the highest epoch seen anywhere.
+func (o *observation) floor() int64 {
+	var highest int64
+	if o.processor != nil {
+		highest = o.processor.Status.LastEpoch
+	}
+	for _, p := range []*corev1.Pod{o.source, o.target, o.holder} {
+		highest = max(highest, epochOf(p))
+	}
+	for _, is := range []*statexfer.HandoffStatus{o.know.sourceIs, o.know.targetIs} {
+		if is != nil {
+			highest = max(highest, is.Epoch)
+		}
+	}
+	return highest
+}
+
+// epochOf is what the pod's label says; 0 without one.
+func epochOf(p *corev1.Pod) int64 {
+	if p == nil {
+		return 0
+	}
+	epoch, err := strconv.ParseInt(p.Labels[doryv1alpha1.LabelEpoch], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return epoch
+}
+
+// over says that no container of the pod runs any more, or ever will.
+func over(p *corev1.Pod) bool { return p == nil || fence.Ended(p) }
+
+// going says that somebody deleted the pod and that it has not ended yet.
+func going(p *corev1.Pod) bool { return !over(p) && p.DeletionTimestamp != nil }
+
+func ready(p *corev1.Pod) bool {
+	condition := conditionOf(p, corev1.PodReady)
+	return condition != nil && condition.Status == corev1.ConditionTrue
+}
+
+func conditionOf(p *corev1.Pod, kind corev1.PodConditionType) *corev1.PodCondition {
+	for i := range p.Status.Conditions {
+		if p.Status.Conditions[i].Type == kind {
+			return &p.Status.Conditions[i]
+		}
+	}
+	return nil
+}
+
+// aside says that the pod's metadata let a process of it start as a standby.
+func aside(p *corev1.Pod) bool {
+	return p != nil && p.Annotations[doryv1alpha1.AnnotationRole] == doryv1alpha1.RoleStandby
+}
+
+func containerOf(p *corev1.Pod) *corev1.ContainerStatus {
+	for i := range p.Status.ContainerStatuses {
+		if p.Status.ContainerStatuses[i].Name == pod.ContainerName {
+			return &p.Status.ContainerStatuses[i]
+		}
+	}
+	if len(p.Status.ContainerStatuses) > 0 {
+		return &p.Status.ContainerStatuses[0]
+	}
+	return nil
+}

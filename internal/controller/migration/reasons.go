@@ -1,0 +1,89 @@
+package migration
+
+import doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+
+// Reasons of a migration's status: one word each for why it is where it is.
+const (
+	// ReasonQueued waits for another migration of the processor.
+	ReasonQueued = "Queued"
+	// ReasonWaitingForInstance waits until there is an instance that can be moved.
+	ReasonWaitingForInstance = "WaitingForInstance"
+	// ReasonMoving is under way.
+	ReasonMoving = "Moving"
+	// ReasonMoved ended well.
+	ReasonMoved = "Moved"
+
+	// ReasonSuperseded gave way to a newer migration or a newer spec.
+	ReasonSuperseded = doryv1alpha1.MigrationReasonSuperseded
+	// ReasonCancelled was deleted before the handoff was committed.
+	ReasonCancelled = "Cancelled"
+	// ReasonProcessorNotFound names a Processor that does not exist.
+	ReasonProcessorNotFound = "ProcessorNotFound"
+	// ReasonProcessorDeleted lost its Processor.
+	ReasonProcessorDeleted = "ProcessorDeleted"
+	// ReasonProcessorSuspended has a Processor that is to run nothing.
+	ReasonProcessorSuspended = "ProcessorSuspended"
+	// ReasonNothingToMove found no instance that is ready.
+	ReasonNothingToMove = "NothingToMove"
+	// ReasonAlreadyCurrent is an Update whose instance is of the wanted revision.
+	ReasonAlreadyCurrent = "AlreadyCurrent"
+	// ReasonNameTooLong has a name that no pod's label can hold.
+	ReasonNameTooLong = "NameTooLong"
+	// ReasonEdgeNodeUnknown has a Processor that names an EdgeNode which does not exist.
+	ReasonEdgeNodeUnknown = "EdgeNodeUnknown"
+
+	// ReasonTargetNodeNotFound names a node that does not exist.
+	ReasonTargetNodeNotFound = "TargetNodeNotFound"
+	// ReasonTargetInvalid has a target that cannot be made from the Processor's spec.
+	ReasonTargetInvalid = doryv1alpha1.MigrationReasonTargetInvalid
+	// ReasonTargetRejected has a target that the API server refuses for a reason that may pass, such as a quota.
+	ReasonTargetRejected = "TargetRejected"
+	// ReasonTargetUnschedulable has a target that no node took in time.
+	ReasonTargetUnschedulable = "TargetUnschedulable"
+	// ReasonTargetNotReady has a target that did not become ready in time, or cannot.
+	ReasonTargetNotReady = doryv1alpha1.MigrationReasonTargetNotReady
+	// ReasonTargetHasNoHandoff has a target that does not support the handoff that its source does.
+	ReasonTargetHasNoHandoff = doryv1alpha1.MigrationReasonTargetHasNoHandoff
+	// ReasonTargetLost has a target that ended, or is being deleted.
+	ReasonTargetLost = "TargetLost"
+	// ReasonTargetUnavailable has a target that does not answer.
+	ReasonTargetUnavailable = "TargetUnavailable"
+
+	// ReasonSourceHasNoHandoff is to be Live for a processor that cannot.
+	ReasonSourceHasNoHandoff = "SourceHasNoHandoff"
+	// ReasonSourceUnavailable has a source that does not answer.
+	ReasonSourceUnavailable = "SourceUnavailable"
+	// ReasonSourceLost has a source that ended before the target took over.
+	ReasonSourceLost = "SourceLost"
+	// ReasonSourceRestarted has a source that went back to an older state than the one that the target holds already.
+	ReasonSourceRestarted = "SourceRestarted"
+	// ReasonHolderChanged found another pod with the epoch than the one it moves.
+	ReasonHolderChanged = "HolderChanged"
+
+	// ReasonStateUnauthorized met a processor that does not accept the operator's token.
+	ReasonStateUnauthorized = "StateUnauthorized"
+	// ReasonStateInvalid got an answer that is no state.
+	ReasonStateInvalid = "StateInvalid"
+	// ReasonStateTooLarge has a state above the contract's limit.
+	ReasonStateTooLarge = "StateTooLarge"
+	// ReasonStateRefused has a target that does not take the state.
+	ReasonStateRefused = doryv1alpha1.MigrationReasonStateRefused
+	// ReasonStateMismatch has a target that took the state and holds another one.
+	ReasonStateMismatch = "StateMismatch"
+	// ReasonNotQuiesced has a source that did not come to the end of an iteration in time.
+	ReasonNotQuiesced = "NotQuiesced"
+	// ReasonQuiesceRefused has a source that refuses to quiesce.
+	ReasonQuiesceRefused = "QuiesceRefused"
+	// ReasonPromotionRefused has a target that refuses to act.
+	ReasonPromotionRefused = "PromotionRefused"
+)
+
+// Finalizer keeps a migration that began until nothing of it is left to undo: a quiesced source must never be forgotten.
+const Finalizer = "dory.io/migration"
+
+// ConditionSucceeded is True on a migration that ended with the target as PRIMARY, and False on one that did not. It is
+// absent until the end.
+const ConditionSucceeded = "Succeeded"
+
+// outcome is a reason and what it means to people.
+type outcome struct{ reason, message string }
