@@ -32,8 +32,8 @@ const (
 	RolePrimary = "primary"
 	// RoleStandby serves HTTP and acts only once it is promoted.
 	RoleStandby = "standby"
-	// AnnotationTokenKey, on the Secret with a namespace's state token, tells by which key the token was made.
-	AnnotationTokenKey = "dory.io/token-key"
+	// AnnotationStateKey, on the Secret with a namespace's state token, tells by which key the token was made.
+	AnnotationStateKey = "dory.io/state-key"
 	// AnnotationProcessorID carries the processor's id on objects whose label cannot hold it.
 	AnnotationProcessorID = "dory.io/processor-id"
 	// AnnotationRowRevision, on a database-owned object, is the revision of the row that it was rendered from.

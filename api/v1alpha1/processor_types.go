@@ -379,6 +379,10 @@ type ProcessorStatus struct {
 	// livenessPath is what Auto found: /healthz after an instance answered 404 on /health.
 	// +optional
 	LivenessPath LivenessPath `json:"livenessPath,omitempty"`
+	// handoff says that the last instance that was asked supports the live handoff: it can wait for its state before
+	// it acts.
+	// +optional
+	Handoff *bool `json:"handoff,omitempty"`
 	// checkpoint is the newest durable copy of the state.
 	// +optional
 	Checkpoint *ProcessorCheckpoint `json:"checkpoint,omitempty"`

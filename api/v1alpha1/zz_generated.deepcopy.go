@@ -644,6 +644,11 @@ func (in *ProcessorStatus) DeepCopyInto(out *ProcessorStatus) {
 		*out = new(ProcessorBackoff)
 		(*in).DeepCopyInto(*out)
 	}
+	if in.Handoff != nil {
+		in, out := &in.Handoff, &out.Handoff
+		*out = new(bool)
+		**out = **in
+	}
 	if in.Checkpoint != nil {
 		in, out := &in.Checkpoint, &out.Checkpoint
 		*out = new(ProcessorCheckpoint)

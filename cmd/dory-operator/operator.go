@@ -19,6 +19,9 @@ import (
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/controller/lifecycle"
 	"github.com/dory-io/dory/internal/fence"
+	"github.com/dory-io/dory/internal/pod"
+	"github.com/dory-io/dory/internal/statestore"
+	"github.com/dory-io/dory/internal/statexfer"
 	"github.com/dory-io/dory/internal/store"
 )
 
@@ -31,6 +34,12 @@ type operator struct {
 	store     *store.Store // nil without a database
 	clock     clock.WithTicker
 	startedAt time.Time
+
+	tokens     pod.Tokens
+	issuer     *fence.Issuer
+	processors *statexfer.Client
+	states     *statestore.Store
+	lifecycle  *lifecycle.Reconciler
 }
 
 func newOperator(ctx context.Context, opts options) (*operator, error) {
@@ -43,7 +52,13 @@ func newOperator(ctx context.Context, opts options) (*operator, error) {
 	if err := o.openStore(); err != nil { //nolint:contextcheck // the store lives as long as the process, and is closed
 		return nil, err
 	}
-	for _, add := range []func(context.Context) error{o.addHealth, o.addLifecycle, o.addDatabase} {
+	if o.tokens, err = stateTokens(ctx, o.manager.GetConfig(), ownNamespace(opts.leaderElectNS)); err != nil {
+		return nil, err
+	}
+	o.issuer = fence.NewIssuer(o.manager.GetClient(), o.ledger(), o.clock)
+	o.processors = statexfer.NewClient(statexfer.ClientConfig{Clock: o.clock})
+	o.states = statestore.New(statestore.Config{Client: o.manager.GetClient(), Reader: o.manager.GetAPIReader(), Database: o.largeStates()})
+	for _, add := range []func(context.Context) error{o.addHealth, o.addLifecycle, o.addCheckpoints, o.addMigrations, o.addDatabase} {
 		if err := add(ctx); err != nil {
 			return nil, err
 		}
@@ -120,18 +135,14 @@ func (o *operator) addLifecycle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tokens, err := stateTokens(ctx, o.manager.GetConfig(), ownNamespace(o.options.leaderElectNS))
-	if err != nil {
-		return err
-	}
-	reconciler := lifecycle.New(lifecycle.Config{
-		Client: o.manager.GetClient(), APIReader: o.manager.GetAPIReader(),
-		Issuer: fence.NewIssuer(o.manager.GetClient(), o.ledger(), o.clock), Clock: o.clock,
-		Recorder: o.manager.GetEventRecorder("dory-lifecycle"), Metrics: lifecycleMetrics,
-		NewSuffix: newSuffix, Tokens: tokens,
+	recorder := o.manager.GetEventRecorder("dory-lifecycle")
+	o.lifecycle = lifecycle.New(lifecycle.Config{
+		Client: o.manager.GetClient(), APIReader: o.manager.GetAPIReader(), Issuer: o.issuer, Clock: o.clock,
+		Recorder: recorder, Metrics: lifecycleMetrics, NewSuffix: newSuffix, Tokens: o.tokens,
+		States:  statestore.NewPreparer(o.states, o.manager.GetClient(), recorder),
 		Options: lifecycle.Options{ImagePullSecret: o.options.imagePullSecret, ClusterWideIDs: o.store != nil, Concurrency: o.options.concurrency},
 	})
-	if err := reconciler.SetupWithManager(ctx, o.manager); err != nil {
+	if err := o.lifecycle.SetupWithManager(ctx, o.manager); err != nil {
 		return fmt.Errorf("adding the lifecycle controller: %w", err)
 	}
 	if !o.options.discoverSDK {

@@ -23,6 +23,10 @@ type options struct {
 	discoverSDK     bool
 	concurrency     int
 
+	checkpoints           bool
+	checkpointConcurrency int
+	migrationConcurrency  int
+
 	metricsAddress string
 	probeAddress   string
 	pprofAddress   string
@@ -57,6 +61,9 @@ func (o *options) register(flags *flag.FlagSet) {
 	flags.StringVar(&o.imagePullSecret, "image-pull-secret", "ecr-registry-secret", "Name of the image pull secret to use in namespaces that have it. Empty: none.")
 	flags.BoolVar(&o.discoverSDK, "discover-sdk", true, "Ask every new instance over HTTP for its SDK version and liveness path.")
 	flags.IntVar(&o.concurrency, "concurrency", 8, "How many Processors are reconciled at once.")
+	flags.BoolVar(&o.checkpoints, "checkpoints", true, "Copy the state of running processors on their interval. Without it a crash loses what a processor did not save by itself.")
+	flags.IntVar(&o.checkpointConcurrency, "checkpoint-concurrency", 32, "How many processors are asked for their state at once.")
+	flags.IntVar(&o.migrationConcurrency, "migration-concurrency", 16, "How many processors move at once.")
 	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "Address of /metrics; 0 turns it off.")
 	flags.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz; 0 turns it off.")
 	flags.StringVar(&o.pprofAddress, "pprof-bind-address", "0", "Address of /debug/pprof, such as 127.0.0.1:6060; 0 turns it off. Whoever reaches it sees the command line and can slow the operator down.")
@@ -84,6 +91,8 @@ func (o *options) validate() error {
 		return fmt.Errorf("--max-deletion-share=%g is no share: use a number above 0 and up to 1", o.maxDeletionShare)
 	case o.concurrency < 1:
 		return fmt.Errorf("--concurrency=%d: use 1 or more", o.concurrency)
+	case o.checkpointConcurrency < 1 || o.migrationConcurrency < 1:
+		return fmt.Errorf("--checkpoint-concurrency=%d, --migration-concurrency=%d: use 1 or more", o.checkpointConcurrency, o.migrationConcurrency)
 	case o.leaderElect && o.leaderElectNS == "" && !inCluster():
 		return errors.New("--leader-elect outside of a cluster needs --leader-election-namespace, or use --leader-elect=false")
 	default:

@@ -63,10 +63,12 @@ func (i *Issuer) Issue(ctx context.Context, req Request) (*doryv1alpha1.Processo
 	if req.Current != nil {
 		floor = max(floor, req.Current.Spec.Epoch)
 	}
+	// gofail: var fenceBeforeLedger struct{}
 	number, err := i.next(ctx, req, floor)
 	if err != nil {
 		return nil, err
 	}
+	// gofail: var fenceBeforeRecord struct{}
 	return i.record(ctx, req, number)
 }
 
@@ -109,6 +111,7 @@ func (i *Issuer) record(ctx context.Context, req Request, number int64) (*doryv1
 		epoch.Spec = spec
 		err = i.client.Update(ctx, epoch)
 	}
+	// gofail: var fenceAfterRecord struct{}
 	return epoch, writeError(err, epoch)
 }
 

@@ -32,6 +32,8 @@ type Input struct {
 	Name string
 	// Epoch that the pod holds; 0 on the target of a move, which holds none yet.
 	Epoch int64
+	// Standby lets the instance wait until it is promoted, instead of acting at once.
+	Standby bool
 	// Move makes the pod the target of a move. Nil: it is started in its own right.
 	Move *Move
 	// Restarts is how many instances failed in a row before this one.
@@ -46,8 +48,6 @@ type Input struct {
 type Move struct {
 	// Migration is the name of the ProcessorMigration.
 	Migration string
-	// Standby targets act only once they are promoted.
-	Standby bool
 	// From is the name of the pod that is left.
 	From string
 	// Node to run on; empty for any.
@@ -186,7 +186,7 @@ func migrationOf(in Input) string {
 }
 
 func role(in Input) string {
-	if in.Move != nil && in.Move.Standby {
+	if in.Standby {
 		return doryv1alpha1.RoleStandby
 	}
 	return doryv1alpha1.RolePrimary

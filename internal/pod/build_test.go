@@ -343,7 +343,7 @@ func TestBuildTheTargetOfAMove(t *testing.T) {
 		}
 	})
 	standby := build(t, overlaid, func(in *pod.Input) {
-		in.Epoch, in.Move = 0, &pod.Move{Migration: "cam-1", Standby: true, From: "dory-cam-old", AvoidNode: "n1"}
+		in.Epoch, in.Standby, in.Move = 0, true, &pod.Move{Migration: "cam-1", From: "dory-cam-old", AvoidNode: "n1"}
 	})
 	env := envOf(t, standby)
 	if env["DORY_IS_MIGRATING"] != "true" || env["DORY_MIGRATED_FROM"] != "dory-cam-old" || env["DORY_ROLE"] != "field:metadata.annotations['dory.io/role']" {

@@ -15,7 +15,7 @@ import (
 func Revision(p *doryv1alpha1.Processor, edgeNode string) string {
 	spec := p.Spec.DeepCopy()
 	spec.Suspend, spec.State, spec.Update, spec.Migration = nil, nil, nil, nil // say nothing about the pod
-	spec.Probes.LivenessPath = "" // compared by the probe itself, see wrongProbe
+	spec.Probes.LivenessPath = ""                                              // compared by the probe itself, see wrongProbe
 	encoded, err := json.Marshal(struct {
 		Spec     *doryv1alpha1.ProcessorSpec `json:"spec"`
 		EdgeNode string                      `json:"edgeNode,omitempty"`

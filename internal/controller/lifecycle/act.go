@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
@@ -193,15 +195,13 @@ func markAdopted(adopted *corev1.Pod, o *observation) {
 // start creates the instance's pod, under the epoch that waits for it or the next one. Everything the pod needs
 // is there before an epoch is spent.
 func (r *Reconciler) start(ctx context.Context, o *observation, p *plan) error {
-	if err := r.prepareNamespace(ctx, o.processor); err != nil {
-		return r.rejected(p, err)
-	}
-	if err := r.ensureToken(ctx, o.key.Namespace); err != nil {
-		return r.rejected(p, err)
-	}
-	pullSecret, err := r.pullSecrets.in(ctx, o.key.Namespace)
+	pullSecret, err := r.PreparePod(ctx, o.processor)
 	if err != nil {
 		return r.rejected(p, err)
+	}
+	standby, err := r.prepareState(ctx, o, p)
+	if err != nil || p.hindrance != nil {
+		return err
 	}
 	name := p.start.name
 	if name == "" {
@@ -209,7 +209,28 @@ func (r *Reconciler) start(ctx context.Context, o *observation, p *plan) error {
 			return err
 		}
 	}
-	return r.create(ctx, o, p, name, pullSecret)
+	return r.create(ctx, o, p, pod.Input{Name: name, ImagePullSecret: pullSecret, Standby: standby})
+}
+
+// stateRetry paces the looks for a state that is required and cannot be read.
+const stateRetry = 10 * time.Second
+
+// prepareState answers whether the instance is to wait for its state: it is too large for where the SDK looks, and the
+// checkpoint controller will hand it over.
+func (r *Reconciler) prepareState(ctx context.Context, o *observation, p *plan) (standby bool, err error) {
+	if r.states == nil {
+		return false, nil
+	}
+	result, err := r.states.Prepare(ctx, o.processor)
+	switch {
+	case err != nil:
+		p.hindrance = &hindrance{doryv1alpha1.ReasonStateMissing, err.Error()}
+		return false, err
+	case result.Refused():
+		p.hindrance, p.requeueAfter = &hindrance{result.Reason, result.Message}, stateRetry
+		return false, nil
+	}
+	return result.Elsewhere && ptr.Deref(o.processor.Status.Handoff, false), nil
 }
 
 // nextHolder issues the next epoch to a pod that does not exist yet, and answers its name.
@@ -260,11 +281,9 @@ func (r *Reconciler) issue(ctx context.Context, o *observation, holder string, r
 	})
 }
 
-func (r *Reconciler) create(ctx context.Context, o *observation, p *plan, name, pullSecret string) error {
-	created, err := pod.Build(pod.Input{
-		Processor: o.processor, Name: name, Epoch: o.epoch.Spec.Epoch, Restarts: failures(p), EdgeNode: o.edgeNode,
-		ImagePullSecret: pullSecret,
-	})
+func (r *Reconciler) create(ctx context.Context, o *observation, p *plan, in pod.Input) error {
+	in.Processor, in.Epoch, in.Restarts, in.EdgeNode = o.processor, o.epoch.Spec.Epoch, failures(p), o.edgeNode
+	created, err := pod.Build(in)
 	if err != nil {
 		return err
 	}

@@ -20,17 +20,36 @@ const (
 // countFailure adds the holder's end to the failures, once. A pod that somebody deleted did not fail, and one
 // that had run for long enough starts the count anew.
 func countFailure(last *doryv1alpha1.ProcessorBackoff, holder *corev1.Pod, now time.Time) *doryv1alpha1.ProcessorBackoff {
-	if holder == nil || holder.DeletionTimestamp != nil {
-		return last
-	}
-	if last != nil && last.LastPod == holder.Name {
-		return last
+	if holder == nil || holder.DeletionTimestamp != nil || (last != nil && last.LastPod == holder.Name) {
+		return setBack(last, now)
 	}
 	failures := int32(1)
-	if last != nil && now.Sub(startedAt(holder)) < backoffReset {
+	if last != nil && endedAt(holder, now).Sub(startedAt(holder)) < backoffReset {
 		failures = last.Failures + 1
 	}
 	return &doryv1alpha1.ProcessorBackoff{Failures: failures, LastFailureTime: metav1.NewTime(now.Truncate(time.Second)), LastPod: holder.Name}
+}
+
+// setBack begins the wait anew where the last failure lies ahead: the clock was set back since, and nobody shall wait
+// until it has caught up.
+func setBack(last *doryv1alpha1.ProcessorBackoff, now time.Time) *doryv1alpha1.ProcessorBackoff {
+	if last == nil || !last.LastFailureTime.After(now) {
+		return last
+	}
+	anew := *last
+	anew.LastFailureTime = metav1.NewTime(now.Truncate(time.Second))
+	return &anew
+}
+
+// endedAt is by the clock of the kubelet, as startedAt is, where it says so: the operator's may be far from it.
+func endedAt(pod *corev1.Pod, now time.Time) time.Time {
+	ended := now
+	for i := range pod.Status.ContainerStatuses {
+		if t := pod.Status.ContainerStatuses[i].State.Terminated; t != nil && !t.FinishedAt.IsZero() {
+			ended = t.FinishedAt.Time
+		}
+	}
+	return ended
 }
 
 func startedAt(pod *corev1.Pod) time.Time {
@@ -61,13 +80,15 @@ func delay(failures int32) time.Duration {
 	return wait
 }
 
-// forgetFailures clears the count once the instance has been ready for long enough, and looks again by then.
+// forgetFailures clears the count once the instance has been ready for long enough, and looks again by then. Since when it
+// is ready is the kubelet's word; by the operator's own clock, which may be ahead, the last failure must be as long ago.
 func forgetFailures(o *observation, p *plan, holder *corev1.Pod) {
 	if p.backoff == nil || !ready(holder) {
 		return
 	}
-	if left := readySince(holder).Add(backoffReset).Sub(o.now); left > 0 {
-		p.requeueAfter = left
+	left := max(readySince(holder).Add(backoffReset).Sub(o.now), p.backoff.LastFailureTime.Add(backoffReset).Sub(o.now))
+	if left > 0 {
+		p.requeueAfter = min(left, backoffReset)
 		return
 	}
 	p.backoff = nil

@@ -20,6 +20,7 @@ import (
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/fence"
 	"github.com/dory-io/dory/internal/pod"
+	"github.com/dory-io/dory/internal/statestore"
 )
 
 // conflictDelay is how long to wait for the cache after a write met a newer object.
@@ -48,8 +49,15 @@ type Config struct {
 	// NewSuffix makes the unique part of pod names: a few lower-case letters and digits.
 	NewSuffix func() string
 	// Tokens guard the processors' state.
-	Tokens  pod.Tokens
+	Tokens pod.Tokens
+	// States sees to it that an instance finds its state. Nil: nothing does.
+	States  StatePreparer
 	Options Options
+}
+
+// StatePreparer puts the newest state where the next instance looks for it.
+type StatePreparer interface {
+	Prepare(ctx context.Context, p *doryv1alpha1.Processor) (statestore.Result, error)
 }
 
 // Reconciler keeps one instance of every Processor alive.
@@ -62,6 +70,7 @@ type Reconciler struct {
 	metrics     *Metrics
 	newSuffix   func() string
 	tokens      pod.Tokens
+	states      StatePreparer
 	pullSecrets *pullSecrets
 	unreported  unreported
 	options     Options
@@ -71,7 +80,7 @@ type Reconciler struct {
 func New(c Config) *Reconciler {
 	return &Reconciler{
 		client: c.Client, apiReader: c.APIReader, issuer: c.Issuer, clock: c.Clock, events: narrator{c.Recorder},
-		metrics: c.Metrics, newSuffix: c.NewSuffix, tokens: c.Tokens,
+		metrics: c.Metrics, newSuffix: c.NewSuffix, tokens: c.Tokens, states: c.States,
 		pullSecrets: newPullSecrets(c.APIReader, c.Clock, c.Options.ImagePullSecret), options: c.Options,
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -142,6 +143,40 @@ var _ = Describe("A Processor", func() {
 		Expect(epochOf(p)().Epoch).To(Equal(int64(1)))
 	})
 
+	It("does not start without the state that it requires, and says what to do", func() {
+		startOperator(operatorOptions{})
+		p := apply(namespace, "cam", func(p *doryv1alpha1.Processor) {
+			p.Spec.State = &doryv1alpha1.ProcessorState{OnMissing: doryv1alpha1.OnMissingRequire}
+		})
+		first := runs(p)
+		recordCheckpoint(p, doryv1alpha1.ProcessorCheckpoint{
+			Time: metav1.Now(), Epoch: 1, Checksum: strings.Repeat("0", 64), Storage: doryv1alpha1.CheckpointConfigMap,
+		}, true)
+		Expect(k8s.Delete(ctx, first)).To(Succeed())
+		kubeletEnds(first, corev1.PodFailed)
+		Eventually(reason(p)).Should(Equal(doryv1alpha1.ReasonStateMissing))
+		Expect(meta.FindStatusCondition(statusOf(p)().Conditions, doryv1alpha1.ConditionReady).Message).To(ContainSubstring("spec.state.onMissing"))
+		Expect(epochOf(p)().Epoch).To(Equal(int64(1)), "no epoch is spent on a start that is refused")
+
+		By("a person gives the state up")
+		modify(p, func(p *doryv1alpha1.Processor) { p.Spec.State.OnMissing = doryv1alpha1.OnMissingDiscard })
+		Expect(thePod(p, "2").Annotations).To(HaveKeyWithValue(doryv1alpha1.AnnotationRole, doryv1alpha1.RolePrimary))
+	})
+
+	DescribeTable("whose state is too large for where its SDK looks",
+		func(handoff bool, role string) {
+			startOperator(operatorOptions{})
+			p := apply(namespace, "cam")
+			first := runs(p)
+			recordCheckpoint(p, largeState(p, 1), handoff)
+			Expect(k8s.Delete(ctx, first)).To(Succeed())
+			kubeletEnds(first, corev1.PodFailed)
+			Expect(thePod(p, "2").Annotations).To(HaveKeyWithValue(doryv1alpha1.AnnotationRole, role))
+		},
+		Entry("waits for it, where it can", true, doryv1alpha1.RoleStandby),
+		Entry("starts, where it cannot wait", false, doryv1alpha1.RolePrimary),
+	)
+
 	It("asks for one move when its spec changes, and for none again that the new version is to blame for", func() {
 		startOperator(operatorOptions{})
 		p := apply(namespace, "cam")
@@ -175,7 +210,7 @@ var _ = Describe("A Processor", func() {
 		Expect(k8s.Create(ctx, move)).To(Succeed())
 		move.Status = doryv1alpha1.ProcessorMigrationStatus{Phase: doryv1alpha1.MigrationWarming, SourcePod: source.Name, TargetPod: "dory-cam-target"}
 		Expect(k8s.Status().Update(ctx, move)).To(Succeed())
-		target, err := podbuilder.Build(podbuilder.Input{Processor: p, Name: "dory-cam-target", Move: &podbuilder.Move{Migration: "by-hand", Standby: true}})
+		target, err := podbuilder.Build(podbuilder.Input{Processor: p, Name: "dory-cam-target", Standby: true, Move: &podbuilder.Move{Migration: "by-hand"}})
 		Expect(err).NotTo(HaveOccurred())
 		Expect(k8s.Create(ctx, target)).To(Succeed())
 		Consistently(func() *metav1.Time {

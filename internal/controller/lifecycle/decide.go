@@ -89,6 +89,8 @@ func decide(o *observation) plan {
 		p.hindrance = waitingFor(o, blocking)
 	case len(o.others) > 0:
 		p.hindrance = waitingForOther(o, o.others[0])
+	case o.namesake != "":
+		p.hindrance = sameName(o)
 	case candidate != nil:
 		p.adopt = candidate
 	default:
@@ -288,6 +290,13 @@ func waitingFor(o *observation, pod *corev1.Pod) *hindrance {
 			"if the machine is certainly off, once the node is deleted or has the taint node.kubernetes.io/out-of-service", pod.Spec.NodeName, pod.Name)
 	}
 	return &hindrance{doryv1alpha1.ReasonWaitingForOldInstance, message}
+}
+
+// sameName explains why there can be no epoch for this id.
+func sameName(o *observation) *hindrance {
+	return &hindrance{doryv1alpha1.ReasonIDConflict, fmt.Sprintf(
+		"the ids %q and %q make the same object name, and ProcessorEpoch %s belongs to the latter: give this Processor another processorID by creating it anew",
+		o.id, o.namesake, doryv1alpha1.ObjectName(o.id))}
 }
 
 // waitingForOther explains why a pod of another Processor is in the way.

@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -22,6 +23,7 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/pod"
+	"github.com/dory-io/dory/internal/statexfer"
 )
 
 const (
@@ -35,11 +37,12 @@ const (
 	discoveryMaxBackoff = time.Minute
 )
 
-// Discovery asks every new instance once which SDK it is made with, and at which path it answers liveness
-// probes. It has a queue of its own, because it waits for the network.
+// Discovery asks every new instance once which SDK it is made with, at which path it answers liveness probes, and
+// whether it supports the live handoff. It has a queue of its own, because it waits for the network.
 type Discovery struct {
-	client client.Client
-	http   *http.Client
+	client     client.Client
+	http       *http.Client
+	processors *statexfer.Client
 }
 
 // NewDiscovery makes a Discovery. A nil transport is one that asks pods directly, past any proxy.
@@ -47,7 +50,7 @@ func NewDiscovery(c client.Client, transport http.RoundTripper) *Discovery {
 	if transport == nil {
 		transport = &http.Transport{DisableKeepAlives: true}
 	}
-	return &Discovery{client: c, http: &http.Client{
+	return &Discovery{client: c, processors: statexfer.NewClient(statexfer.ClientConfig{Transport: transport}), http: &http.Client{
 		Transport: transport, Timeout: discoveryTimeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
@@ -83,6 +86,8 @@ type finding struct {
 	version string
 	// path is where liveness is answered.
 	path doryv1alpha1.LivenessPath
+	// handoff says whether the live handoff is supported.
+	handoff bool
 }
 
 // ask tries the path that the kubelet probes and, if that is not found there, the other one.
@@ -94,10 +99,26 @@ func (d *Discovery) ask(ctx context.Context, p *doryv1alpha1.Processor) (finding
 			return finding{}, err
 		}
 		if code != http.StatusNotFound {
-			return finding{version: version, path: path}, nil
+			handoff, err := d.handsOff(ctx, p)
+			return finding{version: version, path: path, handoff: handoff}, err
 		}
 	}
 	return finding{version: unknownSDK, path: probed}, nil
+}
+
+// handsOff reads the list of endpoints. A processor that has none supports what the contract's first version says.
+func (d *Discovery) handsOff(ctx context.Context, p *doryv1alpha1.Processor) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, discoveryTimeout)
+	defer cancel()
+	capabilities, err := d.processors.Capabilities(ctx, statexfer.Endpoint{URL: urlOf(p)})
+	if errors.Is(err, statexfer.ErrUnavailable) || ctx.Err() != nil {
+		return false, fmt.Errorf("asking %s for its endpoints: %w", urlOf(p), err)
+	}
+	return err == nil && capabilities.Handoff, nil
+}
+
+func urlOf(p *doryv1alpha1.Processor) string {
+	return "http://" + net.JoinHostPort(p.Status.Instance.IP, strconv.Itoa(int(p.Spec.Port)))
 }
 
 func otherPath(path doryv1alpha1.LivenessPath) doryv1alpha1.LivenessPath {
@@ -108,7 +129,7 @@ func otherPath(path doryv1alpha1.LivenessPath) doryv1alpha1.LivenessPath {
 }
 
 func (d *Discovery) probe(ctx context.Context, p *doryv1alpha1.Processor, path doryv1alpha1.LivenessPath) (int, string, error) {
-	url := "http://" + net.JoinHostPort(p.Status.Instance.IP, strconv.Itoa(int(p.Spec.Port))) + string(path)
+	url := urlOf(p) + string(path)
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return 0, "", fmt.Errorf("making a request for %s: %w", url, err)
@@ -137,7 +158,7 @@ func versionOf(header http.Header) string {
 // one is remembered only where the spec leaves the choice to us; lifecycle then replaces the pod.
 func (d *Discovery) record(ctx context.Context, p *doryv1alpha1.Processor, found finding) error {
 	updated := p.DeepCopy()
-	updated.Status.Instance.SDKVersion = found.version
+	updated.Status.Instance.SDKVersion, updated.Status.Handoff = found.version, &found.handoff
 	auto := p.Spec.Probes.LivenessPath == "" || p.Spec.Probes.LivenessPath == doryv1alpha1.LivenessPathAuto
 	if auto && found.path != pod.LivenessPath(p) {
 		updated.Status.LivenessPath = found.path

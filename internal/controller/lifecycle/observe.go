@@ -28,6 +28,8 @@ type observation struct {
 	id string
 	// epoch is that of the id, or nil before the first one was issued.
 	epoch *doryv1alpha1.ProcessorEpoch
+	// namesake is another id that the ProcessorEpoch of our id's name belongs to, because both make the same name.
+	namesake string
 	// pods are all that are this Processor's, or may become so, ordered by name.
 	pods []*corev1.Pod
 	// others are pods of other Processors with the same id: not ours to touch, and in the way while they exist.
@@ -75,9 +77,16 @@ func (r *Reconciler) observeEpoch(ctx context.Context, o *observation) error {
 	if o.id == "" {
 		return nil
 	}
-	var err error
-	o.epoch, err = get[doryv1alpha1.ProcessorEpoch](ctx, r.client, o.epochKey())
-	return err
+	epoch, err := get[doryv1alpha1.ProcessorEpoch](ctx, r.client, o.epochKey())
+	switch {
+	case err != nil:
+		return err
+	case epoch != nil && epoch.Spec.ProcessorID != o.id:
+		o.namesake = epoch.Spec.ProcessorID
+	default:
+		o.epoch = epoch
+	}
+	return nil
 }
 
 func (o *observation) epochKey() types.NamespacedName {

@@ -71,14 +71,14 @@ func (r *Reconciler) ensureToken(ctx context.Context, namespace string) error {
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: namespace, Name: pod.TokenSecret, Labels: managed(),
-			Annotations: map[string]string{doryv1alpha1.AnnotationTokenKey: r.tokens.KeyID()},
+			Annotations: map[string]string{doryv1alpha1.AnnotationStateKey: r.tokens.KeyID()},
 		},
 		Data: map[string][]byte{pod.TokenKey: []byte(r.tokens.For(namespace))},
 	}
 	if err != nil {
 		return r.ensure(ctx, secret)
 	}
-	if found.Annotations[doryv1alpha1.AnnotationTokenKey] == r.tokens.KeyID() {
+	if found.Annotations[doryv1alpha1.AnnotationStateKey] == r.tokens.KeyID() {
 		return nil
 	}
 	if err := r.client.Update(ctx, secret); err != nil {
@@ -132,4 +132,16 @@ func (s *pullSecrets) in(ctx context.Context, namespace string) (string, error) 
 		return "", nil
 	}
 	return s.name, nil
+}
+
+// PreparePod makes what a pod of the Processor needs in its namespace, and answers the name of the image pull secret, or
+// nothing.
+func (r *Reconciler) PreparePod(ctx context.Context, p *doryv1alpha1.Processor) (string, error) {
+	if err := r.prepareNamespace(ctx, p); err != nil {
+		return "", err
+	}
+	if err := r.ensureToken(ctx, p.Namespace); err != nil {
+		return "", err
+	}
+	return r.pullSecrets.in(ctx, p.Namespace)
 }

@@ -2,9 +2,11 @@ package lifecycle_test
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -35,6 +37,8 @@ import (
 	"github.com/dory-io/dory/internal/controller/lifecycle"
 	"github.com/dory-io/dory/internal/fence"
 	"github.com/dory-io/dory/internal/pod"
+	"github.com/dory-io/dory/internal/statestore"
+	"github.com/dory-io/dory/internal/statexfer"
 )
 
 var (
@@ -101,10 +105,12 @@ func startOperator(options operatorOptions) *operator {
 	ctx, cancel := context.WithCancel(context.Background())
 	metrics, err := lifecycle.NewMetrics(prometheus.NewRegistry(), manager.GetCache())
 	Expect(err).NotTo(HaveOccurred())
+	recorder := manager.GetEventRecorder("dory-lifecycle")
+	states := statestore.New(statestore.Config{Client: manager.GetClient(), Reader: manager.GetAPIReader()})
 	reconciler := lifecycle.New(lifecycle.Config{
 		Client: manager.GetClient(), APIReader: manager.GetAPIReader(),
 		Issuer: fence.NewIssuer(manager.GetClient(), options.ledger, o.clock), Clock: o.clock,
-		Recorder: manager.GetEventRecorder("dory-lifecycle"), Metrics: metrics,
+		Recorder: recorder, Metrics: metrics, States: statestore.NewPreparer(states, manager.GetClient(), recorder),
 		NewSuffix: func() string { return utilrand.String(8) }, Tokens: tokens,
 		Options: lifecycle.Options{ImagePullSecret: "ecr-registry-secret", ClusterWideIDs: options.ledger != nil},
 	})
@@ -345,4 +351,33 @@ func end(m *doryv1alpha1.ProcessorMigration, phase doryv1alpha1.MigrationPhase, 
 	GinkgoHelper()
 	m.Status.Phase, m.Status.Reason, m.Status.CompletionTime = phase, reason, &metav1.Time{Time: time.Now()}
 	Expect(k8s.Status().Update(context.Background(), m)).To(Succeed())
+}
+
+// recordCheckpoint writes what the checkpoint controller would write.
+func recordCheckpoint(p *doryv1alpha1.Processor, checkpoint doryv1alpha1.ProcessorCheckpoint, handoff bool) {
+	GinkgoHelper()
+	Eventually(func(g Gomega) {
+		current := &doryv1alpha1.Processor{}
+		g.Expect(k8s.Get(context.Background(), client.ObjectKeyFromObject(p), current)).To(Succeed())
+		current.Status.Checkpoint, current.Status.Handoff = &checkpoint, &handoff
+		g.Expect(k8s.Status().Update(context.Background(), current)).To(Succeed())
+	}).Should(Succeed())
+}
+
+// largeState stores a state that no single ConfigMap takes.
+func largeState(p *doryv1alpha1.Processor, epoch int64) doryv1alpha1.ProcessorCheckpoint {
+	GinkgoHelper()
+	payload, err := json.Marshal(map[string]string{"frame": strings.Repeat("x", 2<<20)})
+	Expect(err).NotTo(HaveOccurred())
+	at := time.Now()
+	store := statestore.New(statestore.Config{Client: k8s, Reader: k8s})
+	saved, err := store.Save(context.Background(), statestore.SaveRequest{
+		Key: statestore.KeyOf(p),
+		Document: statexfer.Document{Payload: payload, Metadata: statexfer.Metadata{
+			Position: statexfer.Position{Epoch: epoch, Sequence: 9}, Time: at, ProcessorID: p.ID(),
+		}},
+	})
+	Expect(err).NotTo(HaveOccurred())
+	Expect(saved.Storage).To(Equal(doryv1alpha1.CheckpointChunks))
+	return doryv1alpha1.ProcessorCheckpoint{Time: metav1.NewTime(at), Epoch: epoch, Sequence: new(int64(9)), Checksum: saved.Checksum, Storage: saved.Storage}
 }

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/dory-io/dory/internal/controller/checkpoint"
+	"github.com/dory-io/dory/internal/controller/migration"
+	"github.com/dory-io/dory/internal/statestore"
+)
+
+// largeStates avoids an interface that holds a nil *store.Store.
+func (o *operator) largeStates() statestore.Database {
+	if o.store == nil {
+		return nil
+	}
+	return o.store
+}
+
+func (o *operator) addCheckpoints(ctx context.Context) error {
+	if !o.options.checkpoints {
+		return nil
+	}
+	checkpointMetrics, err := checkpoint.NewMetrics(metrics.Registry)
+	if err != nil {
+		return err
+	}
+	reconciler := checkpoint.New(checkpoint.Config{
+		Client: o.manager.GetClient(), APIReader: o.manager.GetAPIReader(), Store: o.states, Processors: o.processors,
+		Issuer: o.issuer, Token: o.tokens.For, Clock: o.clock, Recorder: o.manager.GetEventRecorder("dory-checkpoint"),
+		Metrics: checkpointMetrics, Concurrency: o.options.checkpointConcurrency,
+	})
+	if err := reconciler.SetupWithManager(ctx, o.manager); err != nil {
+		return fmt.Errorf("adding the checkpoint controller: %w", err)
+	}
+	return nil
+}
+
+func (o *operator) addMigrations(ctx context.Context) error {
+	migrationMetrics, err := migration.NewMetrics(metrics.Registry)
+	if err != nil {
+		return err
+	}
+	reconciler := migration.New(migration.Config{
+		Client: o.manager.GetClient(), APIReader: o.manager.GetAPIReader(), Processors: o.processors, Issuer: o.issuer,
+		Checkpoints: migration.StateStore{Store: o.states}, Clock: o.clock,
+		Recorder: o.manager.GetEventRecorder("dory-migration"), Metrics: migrationMetrics, NewSuffix: newSuffix,
+		Token: o.tokens.For, Prepare: o.lifecycle.PreparePod,
+		Options: migration.Options{Concurrency: o.options.migrationConcurrency},
+	})
+	if err := reconciler.SetupWithManager(ctx, o.manager); err != nil {
+		return fmt.Errorf("adding the migration controller: %w", err)
+	}
+	return nil
+}
