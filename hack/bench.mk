@@ -1,6 +1,7 @@
 # The benchmarks, on real parts. Each prints one line of JSON last.
-# BENCH_N is how many rows (bench-sync) or objects (bench-scale), BENCH_FLAGS goes to the program as it is, such as
-# BENCH_FLAGS="-profiles DIR"; bin/bench/sync --help and bin/bench/scale --help list the flags.
+# BENCH_N is how many rows (bench-sync), objects (bench-scale), processors (bench-checkpoint) or live moves of each size
+# (bench-handoff); BENCH_FLAGS goes to the program as it is, such as BENCH_FLAGS="-profiles DIR". bin/bench/sync --help
+# and so on list the flags.
 
 BENCH_N ?=
 BENCH_NODES ?= 500
@@ -29,13 +30,22 @@ bench-sync: bench-deps ## Measure rows to objects and pods, cold start and rest,
 bench-scale: bench-deps ## Measure 2000 (BENCH_N) Processors against as many StatefulSets.
 	@bin/bench/scale -n $(or $(BENCH_N),2000) -nodes $(BENCH_NODES) $(BENCH_FLAGS)
 
+.PHONY: bench-checkpoint
+bench-checkpoint: bench-deps ## Measure what checkpoints of 2000 (BENCH_N) processors cost, and how old they get.
+	@bin/bench/checkpoint -processors $(or $(BENCH_N),2000) $(BENCH_FLAGS)
+
+.PHONY: bench-handoff
+bench-handoff: ## Measure the pause of moves on a local cluster with real kubelets, 100 (BENCH_N) of each size. Needs root.
+	@test/bench/handoff/run -moves $(or $(BENCH_N),100) $(BENCH_FLAGS)
+
 .PHONY: bench-short
-bench-short: bench-deps ## Run both benchmarks with 300 objects, to see that they run; their figures say little.
+bench-short: bench-deps ## Run the benchmarks that need no cluster in small, to see that they run; their figures say little.
 	@bin/bench/sync -rows 300 -changing 15s -resting 15s $(bench_short)
 	@bin/bench/scale -n 300 $(bench_short)
+	@bin/bench/checkpoint -processors 100 -interval 2s
 
 .PHONY: bench-deps
 bench-deps: $(bench_k8s) bin/kwok $(kwok_stages) build
 	@hack/debs.sh $(test_packages)
 	@mkdir -p bin/bench
-	@CGO_ENABLED=0 go build -trimpath -o bin/bench/ ./test/bench/sync ./test/bench/scale
+	@CGO_ENABLED=0 go build -trimpath -o bin/bench/ ./test/bench/sync ./test/bench/scale ./test/bench/checkpoint

@@ -63,6 +63,19 @@ func setUnschedulable(ctx context.Context, name string, value bool) {
 // kill ends a pod's only container as the kernel does that is out of memory: at once, and without a word to anybody.
 func kill(ctx context.Context, key client.ObjectKey) {
 	GinkgoHelper()
+	killProcesses(containerProcesses(ctx, key))
+}
+
+func killProcesses(processes []int) {
+	GinkgoHelper()
+	for _, pid := range processes {
+		Expect(syscall.Kill(pid, syscall.SIGKILL)).To(Succeed())
+	}
+}
+
+// containerProcesses are those of a pod's only container.
+func containerProcesses(ctx context.Context, key client.ObjectKey) []int {
+	GinkgoHelper()
 	pod := &corev1.Pod{}
 	Expect(k8s.Get(ctx, key, pod)).To(Succeed())
 	Expect(pod.Status.ContainerStatuses).To(HaveLen(1))
@@ -70,9 +83,7 @@ func kill(ctx context.Context, key client.ObjectKey) {
 	Expect(found).To(BeTrue(), "%+v", pod.Status)
 	processes := processesOf(id)
 	Expect(processes).NotTo(BeEmpty(), "no process of container %s on this machine", id)
-	for _, pid := range processes {
-		Expect(syscall.Kill(pid, syscall.SIGKILL)).To(Succeed())
-	}
+	return processes
 }
 
 // processesOf finds the processes whose cgroup bears the container's id.

@@ -47,7 +47,7 @@ var _ = Describe("The installation", func() {
 		}
 	})
 
-	It("lets a person with the role edit write Processors in their namespace, and epochs nowhere", func(ctx context.Context) {
+	It("lets a person with the role edit write Processors in their namespace and move them, and epochs nowhere", func(ctx context.Context) {
 		namespace := newNamespace(ctx)
 		Expect(k8s.Create(ctx, &rbacv1.RoleBinding{
 			ObjectMeta: metav1.ObjectMeta{Name: "editor", Namespace: namespace},
@@ -63,6 +63,8 @@ var _ = Describe("The installation", func() {
 			return review.Status.Allowed
 		}
 		Eventually(func() bool { return may(namespace, "create", "processors") }).WithContext(ctx).Should(BeTrue())
+		Expect(may(namespace, "create", "processormigrations")).To(BeTrue())
+		Expect(may("default", "create", "processormigrations")).To(BeFalse())
 		Expect(may(namespace, "get", "processorepochs")).To(BeTrue())
 		Expect(may(namespace, "update", "processorepochs")).To(BeFalse())
 		Expect(may("default", "create", "processors")).To(BeFalse())

@@ -15,6 +15,8 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 )
 
 // journal has every line that the pods of one processor print. The counter's lines form a hash chain, so that the journal
@@ -98,6 +100,47 @@ func (j journal) isWhole(ctx context.Context) {
 	AddReportEntry("counter verify", string(out), ReportEntryVisibilityFailureOrVerbose)
 }
 
+// lastOf is the last iteration of a container.
+func lastOf(c chapter) iteration { return c.iterations[len(c.iterations)-1] }
+
+// goesOnFrom checks that the last container began with what the checkpoint holds, or with what is newer: the counter's
+// hash is that of all iterations before, so that it needs no more than the number and the hash of one.
+func (j journal) goesOnFrom(safe doryv1alpha1.ProcessorCheckpoint) {
+	GinkgoHelper()
+	chapters := j.chapters()
+	Expect(len(chapters)).To(BeNumerically(">=", 2))
+	began := chapters[len(chapters)-1].iterations[0]
+	Expect(began.N).To(BeNumerically(">", *safe.Sequence), "%+v", safe)
+	for _, i := range chapters[0].iterations {
+		if i.N == began.N {
+			Expect(began.Hash).To(Equal(i.Hash))
+		}
+	}
+}
+
+// lostNoMoreThan checks that the last container did nothing again that the one before it did longer ago, before its end.
+func (j journal) lostNoMoreThan(interval time.Duration) {
+	GinkgoHelper()
+	chapters := j.chapters()
+	before, after := chapters[len(chapters)-2], chapters[len(chapters)-1]
+	for _, i := range before.iterations {
+		if i.N == after.iterations[0].N {
+			Expect(lastOf(before).Time.Sub(i.Time)).To(BeNumerically("<=", interval), "from %d to %d", i.N, lastOf(before).N)
+		}
+	}
+}
+
+// pauses are the times between the last iteration of one pod and the first of the next.
+func (j journal) pauses() []time.Duration {
+	GinkgoHelper()
+	var pauses []time.Duration
+	chapters := j.chapters()
+	for i := 1; i < len(chapters); i++ {
+		pauses = append(pauses, chapters[i].iterations[0].Time.Sub(lastOf(chapters[i-1]).Time))
+	}
+	return pauses
+}
+
 // takesTurns checks that no container began to work before the one before it had worked for the last time, and that each
 // had a higher epoch, but for one that its kubelet restarted.
 func (j journal) takesTurns() {
@@ -109,7 +152,7 @@ func (j journal) takesTurns() {
 		last, first := before.iterations[len(before.iterations)-1], after.iterations[0]
 		Expect(first.Time).To(BeTemporally(">", last.Time), "%s and %s worked at once: %+v, %+v", before.pod, after.pod, last, first)
 		if before.pod == after.pod {
-			Expect(first.Epoch).To(Equal(last.Epoch))
+			Expect(first.Epoch).To(BeNumerically(">=", last.Epoch), "it may have been promoted anew")
 		} else {
 			Expect(first.Epoch).To(BeNumerically(">", last.Epoch), "%s, then %s", before.pod, after.pod)
 		}

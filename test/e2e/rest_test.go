@@ -25,9 +25,19 @@ var _ = Describe("At rest", Serial, func() {
 	It("the operator writes nothing to the API server and nothing to the database", func(ctx context.Context) {
 		namespace, template, id := newNamespace(ctx), unique("counter"), unique("rests")
 		newTemplate(ctx, template)
+		// Their state is to rest, too: one iteration, and no other.
+		execute(ctx, `UPDATE processor_template_versions SET runtime_config_template = $2::jsonb WHERE processor_template_id = $1`, template, counterConfig("1h"))
 		newRow(ctx, namespace, template, id)
-		runsAfter(ctx, client.ObjectKeyFromObject(processorOfRow(ctx, namespace, id)), 0)
-		start(ctx, counter(namespace, "rests"))
+		ofRow := client.ObjectKeyFromObject(processorOfRow(ctx, namespace, id))
+		runsAfter(ctx, ofRow, 0)
+		applied, large := counter(namespace, "rests"), counter(namespace, "large")
+		for _, p := range []*doryv1alpha1.Processor{applied, large} {
+			p.Spec.Env[0].Value = "1h"
+			p.Spec.State = &doryv1alpha1.ProcessorState{CheckpointInterval: &metav1.Duration{Duration: 5 * time.Second}}
+		}
+		large.Spec.Env = append(large.Spec.Env, corev1.EnvVar{Name: "COUNTER_PAYLOAD_BYTES", Value: "2000000"})
+		start(ctx, applied)
+		start(ctx, large)
 		unhappy := counter(namespace, "unhappy")
 		unhappy.Spec.Image, unhappy.Spec.ImagePullPolicy = "dory-nowhere:1", corev1.PullNever
 		Expect(k8s.Create(ctx, unhappy)).To(Succeed())
@@ -35,6 +45,11 @@ var _ = Describe("At rest", Serial, func() {
 		newTemplate(ctx, broken)
 		execute(ctx, `UPDATE processor_template_versions SET runtime_config_template = '{"resources": 7}' WHERE processor_template_id = $1`, broken)
 		newRow(ctx, namespace, broken, unique("broken"))
+
+		By("every state is in a checkpoint")
+		for _, key := range []client.ObjectKey{ofRow, client.ObjectKeyFromObject(applied), client.ObjectKeyFromObject(large)} {
+			checkpointed(ctx, key, 1)
+		}
 
 		By("everything comes to rest")
 		var before map[string]string
@@ -73,7 +88,7 @@ func everythingWritten(ctx context.Context, g Gomega, namespace string) map[stri
 			seen["Event "+event.Name] = event.ResourceVersion
 		}
 	}
-	for _, table := range []string{"processors", "processor_epochs", "edge_nodes", "processor_templates", "processor_template_versions", "sensors"} {
+	for _, table := range []string{"processors", "processor_epochs", "edge_nodes", "processor_templates", "processor_template_versions", "sensors", "processor_checkpoints"} {
 		// xmin is the transaction that wrote the row.
 		seen["table "+table] = ask[string](ctx, g, `SELECT coalesce(string_agg(t.xmin::text || ':' || t.ctid::text, ' ' ORDER BY t.ctid), '') FROM `+table+` t`)
 	}

@@ -67,11 +67,6 @@ func (w *witness) saw(event watch.Event) {
 	switch event.Type {
 	case watch.Added:
 		w.created = append(w.created, pod.Name)
-		for _, other := range w.present {
-			if !stopped(other) {
-				w.wrong = append(w.wrong, fmt.Sprintf("pod %s was created while %s had not stopped: %+v", pod.Name, other.Name, other.Status))
-			}
-		}
 	case watch.Deleted:
 		if !stopped(pod) {
 			w.wrong = append(w.wrong, fmt.Sprintf("pod %s was removed before it had stopped: %+v", pod.Name, pod.Status))
@@ -81,6 +76,17 @@ func (w *witness) saw(event watch.Event) {
 	default:
 	}
 	w.present[pod.UID] = pod
+	for _, other := range w.present {
+		if other.UID != pod.UID && mayAct(other) && mayAct(pod) {
+			w.wrong = append(w.wrong, fmt.Sprintf("pod %s might act while pod %s might: %+v, %+v", pod.Name, other.Name, pod.Status, other.Status))
+		}
+	}
+}
+
+// mayAct says whether a process of the pod, the present one or one that its kubelet starts next, may act for the processor:
+// the kubelet has not confirmed its end, and its metadata do not make it stand by.
+func mayAct(pod *corev1.Pod) bool {
+	return !stopped(pod) && pod.Annotations[doryv1alpha1.AnnotationRole] != doryv1alpha1.RoleStandby
 }
 
 func (w *witness) note(format string, args ...any) {
@@ -89,19 +95,31 @@ func (w *witness) note(format string, args ...any) {
 	w.wrong = append(w.wrong, fmt.Sprintf(format, args...))
 }
 
-// stopped says whether the kubelet has confirmed the end of the pod and of each of its containers.
+// stopped says whether nothing of the pod runs: it never had a node, or its kubelet has confirmed the end of it and of each of
+// its containers.
 func stopped(pod *corev1.Pod) bool {
+	if pod.Spec.NodeName == "" {
+		return true
+	}
 	if pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {
 		return false
 	}
 	return !slices.ContainsFunc(pod.Status.ContainerStatuses, func(c corev1.ContainerStatus) bool { return c.State.Terminated == nil })
 }
 
-// hasSeen checks that these pods were created, each after all containers of the one before it had stopped.
+// hasSeen checks that these pods were created, in this order, and that no two of them might act at once.
 func (w *witness) hasSeen(pods ...string) {
 	GinkgoHelper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	Expect(w.created).To(Equal(pods))
+	Expect(w.wrong).To(BeEmpty())
+}
+
+// isContent checks that no two pods might act at once, whichever were created.
+func (w *witness) isContent() {
+	GinkgoHelper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	Expect(w.wrong).To(BeEmpty())
 }

@@ -3,11 +3,14 @@ package manifests
 import (
 	"context"
 	"strings"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 )
 
 var _ = Describe("The CRDs", func() {
@@ -53,6 +56,27 @@ var _ = Describe("The CRDs", func() {
 		Entry("an edge node whose id is no UUID", manifest("EdgeNode", "e1", "edgeNodeID: seven"), "spec.edgeNodeID"),
 		Entry("a migration of nothing", manifest("ProcessorMigration", "m", "reason: Manual"), "spec.processor", "Required value"),
 		Entry("a migration for no known reason", manifest("ProcessorMigration", "m", "{processor: p, reason: Whim}"), "spec.reason"),
+		Entry("a migration by no known strategy", manifest("ProcessorMigration", "m", "{processor: p, strategy: Fast}"),
+			"spec.strategy", `"Auto", "Live", "Overlap", "StopAndCopy"`),
+		Entry("a migration to a node without a name", manifest("ProcessorMigration", "m", `{processor: p, targetNode: ""}`), "spec.targetNode"),
+		Entry("checkpoints more often than every second", processor("p", "{image: a, state: {checkpointInterval: 999ms}}"),
+			"spec.state.checkpointInterval", "must be 0s, for no checkpoints, or from 1s to 24h"),
+		Entry("checkpoints less often than every day", processor("p", "{image: a, state: {checkpointInterval: 24h1s}}"), "from 1s to 24h"),
+		Entry("checkpoints backwards in time", processor("p", "{image: a, state: {checkpointInterval: -30s}}"), "from 1s to 24h"),
+		Entry("an interval in words", processor("p", "{image: a, state: {checkpointInterval: soon}}"), "spec.state.checkpointInterval"),
+		Entry("an interval that is a number", processor("p", "{image: a, state: {checkpointInterval: 30}}"), "spec.state.checkpointInterval", "must be of type duration"),
+		Entry("an unknown meaning of missing state", processor("p", "{image: a, state: {onMissing: Panic}}"),
+			"spec.state.onMissing", `"Require", "PreferLatest", "Discard"`),
+		Entry("an unknown way to update", processor("p", "{image: a, update: {strategy: RollingUpdate}}"),
+			"spec.update.strategy", `"Live", "Recreate", "OnDelete"`),
+		Entry("an unknown way to move", processor("p", "{image: a, migration: {strategy: Fast}}"),
+			"spec.migration.strategy", `"Auto", "Live", "Overlap", "StopAndCopy"`),
+		Entry("no time to start", processor("p", "{image: a, migration: {startTimeoutSeconds: 0}}"), "spec.migration.startTimeoutSeconds"),
+		Entry("more than a day to start", processor("p", "{image: a, migration: {startTimeoutSeconds: 86401}}"), "spec.migration.startTimeoutSeconds"),
+		Entry("no time to hand over", processor("p", "{image: a, migration: {handoffTimeoutSeconds: 0}}"), "spec.migration.handoffTimeoutSeconds"),
+		Entry("more than an hour to hand over", processor("p", "{image: a, migration: {handoffTimeoutSeconds: 3601}}"), "spec.migration.handoffTimeoutSeconds"),
+		Entry("a history shorter than none", processor("p", "{image: a, migration: {historyLimit: -1}}"), "spec.migration.historyLimit"),
+		Entry("a history without bounds", processor("p", "{image: a, migration: {historyLimit: 101}}"), "spec.migration.historyLimit"),
 	)
 
 	DescribeTable("take",
@@ -74,6 +98,16 @@ var _ = Describe("The CRDs", func() {
 		Entry("an edge node without spec", manifest("EdgeNode", "e1", "")),
 		Entry("an edge node that fails over to another", manifest("EdgeNode", "e1", "{failoverPolicy: Enabled, failoverTarget: e2}")),
 		Entry("a migration that names only its processor", manifest("ProcessorMigration", "m", "processor: p")),
+		Entry("a migration that says it all", manifest("ProcessorMigration", "m",
+			"{processor: p, reason: Update, targetNode: node-1, strategy: StopAndCopy, targetRevision: 0123456789abcdef}")),
+		Entry("no checkpoints", processor("p", "{image: a, state: {checkpointInterval: 0s}}")),
+		Entry("a checkpoint every second", processor("p", "{image: a, state: {checkpointInterval: 1s}}")),
+		Entry("a checkpoint every day", processor("p", "{image: a, state: {checkpointInterval: 24h}}")),
+		Entry("an interval of several units", processor("p", "{image: a, state: {checkpointInterval: 1m30s}}")),
+		Entry("the shortest times, and no history", processor("p",
+			"{image: a, migration: {startTimeoutSeconds: 1, handoffTimeoutSeconds: 1, historyLimit: 0}}")),
+		Entry("the longest times and history", processor("p",
+			"{image: a, migration: {startTimeoutSeconds: 86400, handoffTimeoutSeconds: 3600, historyLimit: 100}}")),
 	)
 
 	DescribeTable("refuse the change of",
@@ -98,6 +132,12 @@ var _ = Describe("The CRDs", func() {
 			spec("targetNode", "b"), "spec is immutable"),
 		Entry("a migration's reason", manifest("ProcessorMigration", "change", "processor: p"),
 			spec("reason", "Drain"), "spec is immutable"),
+		Entry("a migration's processor", manifest("ProcessorMigration", "change", "processor: p"),
+			spec("processor", "q"), "spec is immutable"),
+		Entry("a migration's strategy from none to one", manifest("ProcessorMigration", "change", "processor: p"),
+			spec("strategy", "Live"), "spec is immutable"),
+		Entry("a migration's revision", manifest("ProcessorMigration", "change", "{processor: p, targetRevision: a}"),
+			spec("targetRevision", nil), "spec is immutable"),
 		Entry("an edge node's id", manifest("EdgeNode", "change", "edgeNodeID: 0b0e3c4e-0000-4000-8000-000000000001"),
 			spec("edgeNodeID", "0b0e3c4e-0000-4000-8000-000000000002"), "spec.edgeNodeID is immutable"),
 		Entry("an edge node's organisation", manifest("EdgeNode", "change", "organizationID: 0b0e3c4e-0000-4000-8000-000000000001"),
@@ -113,6 +153,12 @@ var _ = Describe("The CRDs", func() {
 		Entry("a processor's image", processor("change", "{image: a, processorID: one}"), spec("image", "b")),
 		Entry("a processor's location", processor("change", "image: a"),
 			map[string]any{"spec": map[string]any{"location": "Edge", "placement": map[string]any{"edgeNode": "e1"}}}),
+		Entry("how a processor's state is kept", processor("change", "{image: a, state: {onMissing: Require}}"),
+			spec("state", map[string]any{"onMissing": "Discard", "checkpointInterval": "5s"})),
+		Entry("how a processor is updated and moved", processor("change", "image: a"), map[string]any{"spec": map[string]any{
+			"update": map[string]any{"strategy": "OnDelete"}, "migration": map[string]any{"strategy": "StopAndCopy"},
+		}}),
+		Entry("a migration's labels", manifest("ProcessorMigration", "change", "processor: p"), metadata("labels", "team", "audio")),
 		Entry("the epoch and its holder", epochOf("change", 7, "pod-7"),
 			map[string]any{"spec": map[string]any{"epoch": int64(8), "holder": "pod-8"}}),
 		Entry("the holder to nobody under the same epoch", epochOf("change", 7, "pod-7"), spec("holder", nil)),
@@ -140,6 +186,31 @@ terminationGracePeriodSeconds: 35
 `)).Object["spec"]))
 	})
 
+	It("fill the defaults of what a Processor says about state, updates and moves", func(ctx context.Context) {
+		got := create(ctx, processor("change", "{image: a, state: {}, update: {}, migration: {}}")).Object["spec"]
+		Expect(got).To(And(
+			HaveKeyWithValue("state", map[string]any{"checkpointInterval": "30s", "onMissing": "PreferLatest"}),
+			HaveKeyWithValue("update", map[string]any{"strategy": "Live"}),
+			HaveKeyWithValue("migration", map[string]any{
+				"strategy": "Auto", "startTimeoutSeconds": int64(300), "handoffTimeoutSeconds": int64(60), "historyLimit": int64(5),
+			}),
+		))
+	})
+
+	It("have the defaults that the operator reckons with where nothing is said", func(ctx context.Context) {
+		create(ctx, processor("change", "{image: a, state: {}, update: {}, migration: {}}"))
+		said, unsaid := &doryv1alpha1.Processor{}, &doryv1alpha1.Processor{}
+		Expect(typed.Get(ctx, client.ObjectKey{Namespace: "default", Name: "change"}, said)).To(Succeed())
+		Expect(said.Spec.State).NotTo(BeNil())
+		Expect(unsaid.CheckpointInterval()).To(Equal(said.CheckpointInterval()))
+		Expect(unsaid.OnMissing()).To(Equal(said.OnMissing()))
+		Expect(unsaid.UpdateStrategy()).To(Equal(said.UpdateStrategy()))
+		Expect(unsaid.MigrationStrategy()).To(Equal(said.MigrationStrategy()))
+		Expect(unsaid.StartTimeout()).To(Equal(said.StartTimeout()))
+		Expect(unsaid.HandoffTimeout()).To(Equal(said.HandoffTimeout()))
+		Expect(unsaid.HistoryLimit()).To(Equal(said.HistoryLimit()))
+	})
+
 	It("fill the defaults of the other kinds", func(ctx context.Context) {
 		Expect(create(ctx, manifest("EdgeNode", "change", "nodeName: node-1")).Object["spec"]).To(HaveKeyWithValue("failoverPolicy", "Disabled"))
 		Expect(create(ctx, manifest("ProcessorMigration", "change", "processor: p")).Object["spec"]).To(HaveKeyWithValue("reason", "Manual"))
@@ -161,12 +232,55 @@ terminationGracePeriodSeconds: 35
 			Expect(wide).To(ConsistOf(strings.Fields(columns + " " + more)))
 		},
 		Entry("processors", processor("change", "image: a"), "proc",
-			"NAME PHASE READY NODE EPOCH RESTARTS SINCE AGE", "REASON POD IP LOCATION SDK SOURCE IMAGE"),
+			"NAME PHASE READY NODE EPOCH RESTARTS SINCE CHECKPOINT AGE", "REASON POD IP LOCATION SDK SOURCE IMAGE"),
 		Entry("epochs", epochOf("change", 7, "pod-7"), "procepoch", "NAME EPOCH HOLDER REASON ISSUED", "ID"),
 		Entry("migrations", manifest("ProcessorMigration", "change", "processor: p"), "procmig",
-			"NAME PROCESSOR REASON PHASE AGE", "SOURCE TARGET"),
+			"NAME PROCESSOR REASON STRATEGY PHASE FROM TO PAUSE DURATION AGE", "WHY SOURCE TARGET MESSAGE"),
 		Entry("edge nodes", manifest("EdgeNode", "change", "nodeName: node-1"), "edgenode",
 			"NAME NODE FAILOVER TARGET AGE", "ORGANIZATION"),
+	)
+
+	It("show to kubectl get how far a move is, and how it went", func(ctx context.Context) {
+		obj := create(ctx, manifest("ProcessorMigration", "change", "processor: p"))
+		obj.Object["status"] = map[string]any{
+			"phase": "Succeeded", "strategy": "Live", "sourceNode": "north", "targetNode": "south", "pause": "17.4ms", "duration": "6s",
+			"reason": "Moved", "message": "pod b acts under epoch 2", "sourcePod": "dory-a", "targetPod": "dory-b",
+		}
+		Expect(operator.Status().Update(ctx, obj)).To(Succeed())
+		out, err := kubectl("get", "procmig", "change", "-n", "default", "-o", "wide", "--no-headers")
+		Expect(err).NotTo(HaveOccurred(), out)
+		Expect(strings.Fields(out)).To(HaveExactElements("change", "p", "Manual", "Live", "Succeeded", "north", "south", "17.4ms", "6s",
+			Not(BeEmpty()), "Moved", "dory-a", "dory-b", "pod", "b", "acts", "under", "epoch", "2"))
+	})
+
+	It("show to kubectl get how old the newest checkpoint is", func(ctx context.Context) {
+		obj := create(ctx, processor("change", "image: a"))
+		obj.Object["status"] = map[string]any{"phase": "Running", "checkpoint": map[string]any{
+			"time": time.Now().Add(-100 * time.Minute).UTC().Format(time.RFC3339), "checksum": strings.Repeat("0", 64), "storage": "ConfigMap",
+		}}
+		Expect(operator.Status().Update(ctx, obj)).To(Succeed())
+		out, err := kubectl("get", "proc", "change", "-n", "default")
+		Expect(err).NotTo(HaveOccurred(), out)
+		Expect(out).To(MatchRegexp(`Running +100m `))
+	})
+
+	DescribeTable("refuse a status that says",
+		func(ctx context.Context, manifest string, status map[string]any, because ...string) {
+			obj := create(ctx, manifest)
+			obj.Object["status"] = status
+			Expect(operator.Status().Update(ctx, obj)).To(refusedBecause(because...))
+		},
+		Entry("an unknown step of a move", manifest("ProcessorMigration", "change", "processor: p"),
+			map[string]any{"phase": "Cutover"}, "status.phase"),
+		Entry("a negative epoch of a move", manifest("ProcessorMigration", "change", "processor: p"),
+			map[string]any{"targetEpoch": int64(-1)}, "status.targetEpoch"),
+		Entry("a checkpoint of no known place", processor("change", "image: a"),
+			map[string]any{"checkpoint": map[string]any{"time": "2026-01-02T03:04:05Z", "checksum": strings.Repeat("0", 64), "storage": "Tape"}},
+			"status.checkpoint.storage", `"ConfigMap", "Database", "Chunks"`),
+		Entry("a checkpoint without a checksum", processor("change", "image: a"),
+			map[string]any{"checkpoint": map[string]any{"time": "2026-01-02T03:04:05Z", "storage": "ConfigMap"}}, "status.checkpoint.checksum"),
+		Entry("a checkpoint of a time that is none", processor("change", "image: a"),
+			map[string]any{"checkpoint": map[string]any{"time": "noon", "checksum": strings.Repeat("0", 64), "storage": "ConfigMap"}}, "status.checkpoint.time"),
 	)
 
 	It("list everything under the category dory", func(ctx context.Context) {

@@ -47,6 +47,17 @@ var _ = Describe("config/default", func() {
 		Entry("write their status", "default", "patch", "dory.io", "processors/status", ""),
 		Entry("issue epochs", "default", "create", "dory.io", "processorepochs", ""),
 		Entry("start pods", "default", "create", "", "pods", ""),
+		Entry("let a started pod know its role", "default", "patch", "", "pods", ""),
+		Entry("ask for moves", "default", "create", "dory.io", "processormigrations", ""),
+		Entry("keep a move from being forgotten", "default", "update", "dory.io", "processormigrations", ""),
+		Entry("own a move without leave from others", "default", "update", "dory.io", "processormigrations/finalizers", ""),
+		Entry("say how far a move is", "default", "update", "dory.io", "processormigrations/status", ""),
+		Entry("collect ended moves", "default", "delete", "dory.io", "processormigrations", ""),
+		Entry("store checkpoints", "default", "update", "", "configmaps", ""),
+		Entry("remove the parts of old checkpoints", "default", "delete", "", "configmaps", ""),
+		Entry("make the key of the state tokens", "dory-system", "create", "", "secrets", ""),
+		Entry("read the key of the state tokens", "dory-system", "get", "", "secrets", "dory-state-token-key"),
+		Entry("give a namespace its state token", "default", "update", "", "secrets", "dory-state-token"),
 		Entry("say what it does", "default", "create", "events.k8s.io", "events", ""),
 		Entry("give processors their role", "default", "bind", "rbac.authorization.k8s.io", "clusterroles", "dory-processor"),
 	)
@@ -63,6 +74,9 @@ var _ = Describe("config/default", func() {
 		Entry("run commands in pods", "default", "create", "", "pods/exec", ""),
 		Entry("change nodes", "", "update", "", "nodes", ""),
 		Entry("delete secrets", "default", "delete", "", "secrets", ""),
+		Entry("read secrets", "default", "get", "", "secrets", "somebody-elses"),
+		Entry("read the key of the state tokens anywhere else", "default", "get", "", "secrets", "dory-state-token-key"),
+		Entry("list the states of the cluster", "", "list", "", "configmaps", ""),
 	)
 
 	It("gives processors their state, in the namespaces where they are bound, and nothing else", func(ctx context.Context) {
@@ -82,6 +96,35 @@ var _ = Describe("config/default", func() {
 		Expect(allowed(ctx, processor, "kube-system", "get", "", "configmaps", "")).To(BeFalse())
 	})
 
+	DescribeTable("lets people in their namespace",
+		func(ctx context.Context, role string, may, mayNot []string) {
+			user := "jane-" + role
+			binding := &rbacv1.RoleBinding{
+				ObjectMeta: metav1.ObjectMeta{Name: user, Namespace: "default"},
+				RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
+				Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}},
+			}
+			Expect(admin.Create(ctx, binding)).To(Succeed())
+			DeferCleanup(admin.Delete, binding)
+			for _, what := range may {
+				verb, resource, _ := strings.Cut(what, " ")
+				Eventually(func() bool { return allowed(ctx, user, "default", verb, "dory.io", resource, "") }).Should(BeTrue(), what)
+				Expect(allowed(ctx, user, "kube-system", verb, "dory.io", resource, "")).To(BeFalse(), what+" elsewhere")
+			}
+			for _, what := range mayNot {
+				verb, resource, _ := strings.Cut(what, " ")
+				Expect(allowed(ctx, user, "default", verb, "dory.io", resource, "")).To(BeFalse(), what)
+			}
+		},
+		Entry("watch moves as viewers", "dory-view",
+			[]string{"get processors", "watch processormigrations", "list processorepochs"},
+			[]string{"create processormigrations", "delete processormigrations", "update processors"}),
+		Entry("ask for moves and cancel them as editors, but not say how they went", "dory-edit",
+			[]string{"create processormigrations", "delete processormigrations", "update processors"},
+			[]string{"update processormigrations/status", "patch processormigrations/status", "patch processors/status", "delete processorepochs"}),
+		Entry("give up a fence as admins", "dory-admin", []string{"delete processorepochs"}, []string{"create processorepochs", "update processorepochs"}),
+	)
+
 	It("follows another namespace everywhere, the admission policies included", func() {
 		out := build(strings.Replace(defaultKustomization(), "namespace: dory-system", "namespace: elsewhere", 1))
 		Expect(out).To(ContainSubstring("'system:serviceaccount:elsewhere:dory-operator'"))
@@ -97,7 +140,8 @@ var _ = Describe("config/default", func() {
 
 	It("ships network policies that the API server takes", func() {
 		out, err := kubectl("apply", "--server-side", "--dry-run=server", "-f", filepath.Join(configDir, "networkpolicy", "default_deny_ingress.yaml"),
-			"-f", filepath.Join(configDir, "networkpolicy", "allow_metrics.yaml"))
+			"-f", filepath.Join(configDir, "networkpolicy", "allow_metrics.yaml"),
+			"-f", filepath.Join(configDir, "networkpolicy", "processors.yaml"))
 		Expect(err).NotTo(HaveOccurred(), out)
 	})
 })

@@ -15,10 +15,13 @@ import (
 	. "github.com/onsi/gomega"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/yaml"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 )
 
 const (
@@ -34,7 +37,9 @@ var (
 	// operator is the operator's ServiceAccount. It is in system:masters as well, so that these tests are about admission
 	// and not about RBAC.
 	operator client.Client
-	kubectl  func(args ...string) (string, error)
+	// typed is an admin who knows our types.
+	typed   client.Client
+	kubectl func(args ...string) (string, error)
 )
 
 func TestManifests(t *testing.T) {
@@ -50,6 +55,10 @@ var _ = BeforeSuite(func(ctx context.Context) {
 
 	admin = clientAs(cfg, "")
 	operator = clientAs(cfg, operatorUser)
+	scheme := runtime.NewScheme()
+	Expect(doryv1alpha1.AddToScheme(scheme)).To(Succeed())
+	typed, err = client.New(cfg, client.Options{Scheme: scheme})
+	Expect(err).NotTo(HaveOccurred())
 	kubectl, err = kubectlAs(testEnv)
 	Expect(err).NotTo(HaveOccurred())
 

@@ -42,6 +42,9 @@ func (r *Rig) StartOperator(ctx context.Context, flags ...string) (*Operator, er
 		"--leader-elect=false", "--discover-sdk=false", "--log-level=warn",
 		"--metrics-bind-address=" + ports[0], "--health-probe-bind-address=" + ports[1], "--pprof-bind-address=" + ports[2],
 	}, flags...)
+	if !r.options.Bare {
+		flags = append(flags, "--checkpoints=false") // kwok's instances have no state to ask for.
+	}
 	child, err := r.run("dory-operator", r.options.Operator, []string{
 		"KUBECONFIG=" + r.operatorUser, "DORY_DATABASE_URL=" + r.Database.operatorURL,
 	}, flags...)

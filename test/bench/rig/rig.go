@@ -23,6 +23,9 @@ type Options struct {
 	Operator string
 	// Nodes is how many nodes kwok plays.
 	Nodes int
+	// Bare leaves out kube-controller-manager, kube-scheduler, kwok and the nodes: the benchmark plays what it needs of
+	// them itself.
+	Bare bool
 	// Controllers are those of kube-controller-manager to run, as its flag --controllers takes them.
 	Controllers []string
 	// Clock times the waits.
@@ -58,9 +61,12 @@ func Start(ctx context.Context, options Options) (*Rig, error) {
 		{"starting PostgreSQL", r.startPostgres},
 		{"starting etcd and kube-apiserver", r.startControlPlane},
 		{"installing Dory's CRDs, roles and admission policies", r.install},
-		{"starting kube-controller-manager, kube-scheduler and kwok", r.startComponents},
-		{"making nodes", r.makeNodes},
+		{"starting kube-controller-manager, kube-scheduler and kwok", unlessBare(options, r.startComponents)},
+		{"making nodes", unlessBare(options, r.makeNodes)},
 	} {
+		if step.run == nil {
+			continue
+		}
 		if err := ctx.Err(); err != nil {
 			return r, fmt.Errorf("stopped before %s: %w", step.name, err)
 		}
@@ -70,6 +76,13 @@ func Start(ctx context.Context, options Options) (*Rig, error) {
 		}
 	}
 	return r, nil
+}
+
+func unlessBare(options Options, step func(context.Context) error) func(context.Context) error {
+	if options.Bare {
+		return nil
+	}
+	return step
 }
 
 func (r *Rig) makeDir(context.Context) error {
