@@ -16,8 +16,12 @@ func forward(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
 		return bereaved(o, m)
 	}
 	retiring := m.Status.Phase == doryv1alpha1.MigrationRetiring
-	if !retiring && m.Status.Strategy == doryv1alpha1.MigrationLive {
-		if d, found := promote(o, m); found {
+	if !retiring {
+		takeOver := promote
+		if m.Status.Strategy == doryv1alpha1.MigrationOverlap {
+			takeOver = promoteRunning
+		}
+		if d, found := takeOver(o, m); found {
 			return d
 		}
 	}
@@ -78,6 +82,21 @@ func promote(o *observation, m *doryv1alpha1.ProcessorMigration) (decision, bool
 		return first(d)
 	}
 	return first(do(stepPromote, m))
+}
+
+// promoteRunning tells the target of an Overlap its epoch, where its SDK can be told: what it saves from now on is newer
+// than what the source saves at its end. Whatever comes in between, its next process learns it from the pod.
+func promoteRunning(o *observation, m *doryv1alpha1.ProcessorMigration) (decision, bool) {
+	k := &o.know
+	switch {
+	case k.promoted, k.trouble != nil, going(o.target):
+		return none()
+	case k.targetIs == nil:
+		return first(do(stepCheckTarget, m))
+	case k.targetIs.Role == rolePrimary && k.targetIs.Epoch < o.epoch.Spec.Epoch:
+		return first(do(stepPromote, m))
+	}
+	return none()
 }
 
 // furnish makes sure that the target holds the final state. The commit was about a process that held it, so one that
