@@ -257,7 +257,7 @@ func (s *Store) keep(ctx context.Context, req SaveRequest, slot *Slot) (Saved, e
 		return Saved{}, fmt.Errorf("ConfigMap %s/%s: %w: no state", cm.Namespace, cm.Name, statexfer.ErrMalformed)
 	}
 	c.Version = slot.stored(req.Lineage)
-	return Saved{Copy: *c}, nil
+	return Saved{Copy: c.Bare()}, nil
 }
 
 func (s *Store) put(ctx context.Context, cm *corev1.ConfigMap) error {

@@ -6,7 +6,7 @@
 //
 // An older copy never replaces a newer one. No copy has an owner: like the ConfigMap that an SDK writes, it stays when
 // its Processor is deleted, so that a Processor which was deleted by mistake finds its state when it is made again.
-// Whoever wants the state gone deletes it by name or label.
+// Whoever wants the state gone deletes the ConfigMaps, by name or by label, and the row of processor_checkpoints.
 package statestore
 
 import "errors"

@@ -27,6 +27,12 @@ type Copy struct {
 	chunks   *generation
 }
 
+// Bare is the copy without the document that was read, which may be large, for those who remember it.
+func (c Copy) Bare() Copy {
+	c.document, c.chunks = nil, nil
+	return c
+}
+
 // Problem is a place whose copy cannot be had.
 type Problem struct {
 	// Storage is where it is.

@@ -68,8 +68,8 @@ func TestTooLargeForAnything(t *testing.T) {
 
 // TestWhileTheDatabaseIsAway: large states go into chunks, and back when the database is.
 func TestWhileTheDatabaseIsAway(t *testing.T) {
-	real, _ := openDatabase(t)
-	database := &tripping{Database: real}
+	opened, _ := openDatabase(t)
+	database := &tripping{Database: opened}
 	w := newWorld(t, database)
 	w.save(w.state(1, 1, large(2)))
 	database.away.Store(true)
@@ -262,10 +262,10 @@ func TestTheNewestThatCanBeRead(t *testing.T) {
 		}, "index cannot be read"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			real, url := openDatabase(t)
+			opened, url := openDatabase(t)
 			var database Database
 			if !test.chunks {
-				database = real
+				database = opened
 			}
 			w := newWorld(t, database)
 			w.save(w.state(1, 1))
@@ -306,10 +306,44 @@ func TestWithoutAnAPIServer(t *testing.T) {
 
 func TestAChunkInTheWay(t *testing.T) {
 	w := newWorld(t, nil)
-	squatter := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: w.key.Namespace, Name: fmt.Sprintf("%s.1.1", indexName(w.key))}}
+	squatter := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: w.key.Namespace, Name: chunkName(w.key, 1, 1)}}
 	if err := apiServer.Create(t.Context(), squatter); err != nil {
 		t.Fatal(err)
 	}
 	w.save(w.state(1, 1, large(2)))
 	w.wantNewest("1/1")
+}
+
+// TestAnOperatorThatActsOnAnOldIndex: between its look and its first write, the save that it saw half done is completed.
+func TestAnOperatorThatActsOnAnOldIndex(t *testing.T) {
+	for halfway := 2; halfway <= 4; halfway++ {
+		w := newWorld(t, nil)
+		w.save(w.state(1, 1, large(2)))
+		first, second := newWorldIn(t, w.key, nil), newWorldIn(t, w.key, nil)
+		reached, proceed, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+		first.onWrite = func(n int) {
+			if n == halfway {
+				close(reached)
+				<-proceed
+			}
+		}
+		go func() {
+			_, err := first.trySave(w.state(1, 2, large(2)))
+			done <- err
+		}()
+		<-reached
+		second.onWrite = func(n int) {
+			if n == 1 {
+				close(proceed)
+				if err := <-done; err != nil {
+					t.Errorf("halfway at %d: the first: %v", halfway, err)
+				}
+			}
+		}
+		if _, err := second.trySave(w.state(1, 3, large(2))); !lost(err) {
+			t.Errorf("halfway at %d: the second: %v, want a conflict", halfway, err)
+		}
+		w.wantNewest("1/2")
+		w.wantNothingElse(fmt.Sprintf("halfway at %d", halfway))
+	}
 }

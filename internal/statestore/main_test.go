@@ -2,6 +2,8 @@ package statestore
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -199,12 +201,10 @@ func (w *world) state(epoch, sequence int64, changes ...func(*statexfer.Document
 // large makes a state that no compression makes small.
 func large(megabytes int) func(*statexfer.Document) {
 	return func(d *statexfer.Document) {
-		const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
-		r := rand.New(rand.NewPCG(uint64(d.Metadata.Epoch), uint64(d.Metadata.Sequence)))
 		noise := make([]byte, megabytes<<20)
-		for i := range noise {
-			noise[i] = letters[r.IntN(len(letters))]
-		}
+		seed := sha256.Sum256(d.Payload)
+		_, _ = rand.NewChaCha8(seed).Read(noise[:base64.RawURLEncoding.DecodedLen(len(noise))])
+		noise = []byte(base64.RawURLEncoding.EncodeToString(noise[:base64.RawURLEncoding.DecodedLen(len(noise))]))
 		d.Payload = json.RawMessage(fmt.Sprintf(`{"at": "%d/%d", "noise": "%s"}`, d.Metadata.Epoch, d.Metadata.Sequence, noise))
 	}
 }
@@ -249,7 +249,9 @@ func (w *world) newest(lineage Lineage) (string, *Inventory) {
 	if document == nil {
 		return "", found
 	}
-	var payload struct{ At string }
+	var payload struct {
+		At string `json:"at"`
+	}
 	if err := json.Unmarshal(document.Payload, &payload); err != nil {
 		w.t.Fatal(err)
 	}

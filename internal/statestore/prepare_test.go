@@ -27,8 +27,8 @@ type start struct {
 
 func newStart(t *testing.T, policy doryv1alpha1.OnMissing) *start {
 	t.Helper()
-	real, url := openDatabase(t)
-	s := &start{url: url, database: &tripping{Database: real}, recorder: events.NewFakeRecorder(10)}
+	opened, url := openDatabase(t)
+	s := &start{url: url, database: &tripping{Database: opened}, recorder: events.NewFakeRecorder(10)}
 	s.world = newWorld(t, s.database)
 	s.processor = &doryv1alpha1.Processor{
 		ObjectMeta: metav1.ObjectMeta{Namespace: s.key.Namespace, Name: "cam"},

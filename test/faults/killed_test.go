@@ -23,29 +23,33 @@ func TestOperatorKilledDuringCreations(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for range rounds {
-		w := newWorld(t)
-		random, witness := w.random(), w.watch()
-		var ids []string
-		for range kills {
-			for range creations / kills {
-				ids = append(ids, w.create(len(ids)))
-			}
-			o := w.start(shared.shipped, alone)
-			pods := witness.births() + 1 + random.IntN(creations/kills)
-			w.until("pods are made", func() error {
-				if made := witness.births(); made < min(pods, len(ids)) {
-					return fmt.Errorf("%d of %d", made, pods)
-				}
-				return nil
-			})
-			time.Sleep(time.Duration(random.IntN(30)) * time.Millisecond)
-			o.kill()
-		}
-		w.start(shared.shipped, alone)
-		w.allRun(creations)
-		witness.agrees(ids)
+	for round := range rounds {
+		t.Run(fmt.Sprint("round ", round+1), killedDuringCreations)
 	}
+}
+
+func killedDuringCreations(t *testing.T) {
+	w := newWorld(t)
+	random, witness := w.random(), w.watch()
+	var ids []string
+	for range kills {
+		for range creations / kills {
+			ids = append(ids, w.create(len(ids)))
+		}
+		o := w.start(shared.shipped, alone)
+		pods := witness.births() + 1 + random.IntN(creations/kills)
+		w.until("pods are made", func() error {
+			if made := witness.births(); made < min(pods, len(ids)) {
+				return fmt.Errorf("%d of %d", made, pods)
+			}
+			return nil
+		})
+		time.Sleep(time.Duration(random.IntN(30)) * time.Millisecond)
+		o.kill()
+	}
+	w.start(shared.shipped, alone)
+	w.allRun(creations)
+	witness.agrees(ids)
 }
 
 // create makes the nth processor, and answers its id.

@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 )
 
@@ -41,6 +44,38 @@ func TestOddRows(t *testing.T) {
 		}
 	}
 	witness.agrees(append(odd, "large", "good"))
+}
+
+// A row of a namespace that does not exist waits, says so, and becomes a pod when the namespace comes, long before the next
+// resync.
+func TestNamespaceThatComesLater(t *testing.T) {
+	w := newWorld(t)
+	w.watch()
+	w.start(shared.shipped, alone, "--resync-interval=1h")
+	w.runsRow("good")
+	later := w.namespace + "-later"
+	w.sql(`INSERT INTO processors (id, processor_template_id, k8s_namespace) VALUES ('lost', 't', $1)`, later)
+	told := func() error {
+		message, err := ask[string](w, `SELECT coalesce(sync_error, '') FROM processors WHERE id = 'lost'`)
+		if err == nil && !strings.Contains(message, later) {
+			err = fmt.Errorf("sync_error is %q", message)
+		}
+		return err
+	}
+	w.until("the row is told", told)
+	w.stays("it waits, when all passes of the start are over", 3*time.Second, told)
+
+	w.must(shared.k8s.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: later}}))
+	first := w.namespace
+	w.namespace = later
+	t.Cleanup(func() { w.wipe(); w.namespace = first })
+	w.runs("lost")
+	w.until("the row is told that all is well", func() error {
+		if told() == nil {
+			return errors.New("not yet")
+		}
+		return nil
+	})
 }
 
 // largeEnvironment is a row with 1 MB of variables: as much as an object can hold.

@@ -116,7 +116,9 @@ func (s *servers) bin(name string) string {
 
 // startControlPlane brings up an API server that can be killed and started again, with Dory installed as users do it.
 func (s *servers) startControlPlane(ctx context.Context) error {
-	s.environment = &envtest.Environment{BinaryAssetsDirectory: filepath.Dir(s.bin("etcd"))}
+	s.environment = &envtest.Environment{
+		BinaryAssetsDirectory: filepath.Dir(s.bin("etcd")), ControlPlaneStartTimeout: patience, ControlPlaneStopTimeout: patience,
+	}
 	api := s.environment.ControlPlane.GetAPIServer()
 	api.CertDir = filepath.Join(s.dir, "certs") // or each start would make another authority
 	if err := os.Mkdir(api.CertDir, 0o700); err != nil {
@@ -177,7 +179,7 @@ func (s *servers) stop() error {
 	if s.kubelet != nil {
 		s.kubelet.Close()
 	}
-	if s.environment != nil && s.admin != nil {
+	if s.environment != nil { // also where it was started half way
 		errs = append(errs, s.environment.Stop())
 	}
 	if s.postgres != nil {

@@ -42,6 +42,8 @@ type entry struct {
 	previous doryv1alpha1.CheckpointStorage
 	// unchanged counts looks since it was last known that the stored copy is there.
 	unchanged int
+	// doubtful: ask the instance for its role.
+	doubtful bool
 	// at and uptime are of the last capture.
 	at     time.Time
 	uptime time.Duration
@@ -70,7 +72,8 @@ type trouble struct {
 type book struct {
 	mu      sync.Mutex
 	entries map[types.NamespacedName]*entry
-	// doubts are processors whose stored state may have been overwritten: one of their pods has ended.
+	// doubts are processors of which a pod or a migration has ended: a late save may have overwritten what was stored, and
+	// the instance may have been left without somebody who lets it work.
 	doubts map[types.NamespacedName]bool
 }
 
@@ -100,7 +103,7 @@ func (b *book) entry(o *observation) *entry {
 	e.interval = o.processor.CheckpointInterval()
 	if b.doubts[key] {
 		delete(b.doubts, key)
-		e.unchanged = verifyAfter
+		e.unchanged, e.doubtful = verifyAfter, true
 	}
 	return e
 }
@@ -112,11 +115,13 @@ func (b *book) forget(key types.NamespacedName) {
 	delete(b.doubts, key)
 }
 
-// doubt makes the next look check that what was stored is still there.
+// doubt makes the next look check that what was stored is still there, and that the instance works.
 func (b *book) doubt(key types.NamespacedName) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.doubts[key] = true
+	if b.entries[key] != nil { // Of the others nothing is remembered that could be doubted.
+		b.doubts[key] = true
+	}
 }
 
 // safe notes that the state is stored, and answers for how long that was not known.

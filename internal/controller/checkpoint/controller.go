@@ -36,6 +36,7 @@ type Processors interface {
 	Restore(ctx context.Context, to statexfer.Endpoint, state *statexfer.State) (*statexfer.Restored, error)
 	Verify(ctx context.Context, of statexfer.Endpoint, state *statexfer.State, restored *statexfer.Restored) error
 	Status(ctx context.Context, of statexfer.Endpoint) (statexfer.HandoffStatus, error)
+	Resume(ctx context.Context, who statexfer.Endpoint, epoch int64) error
 	Promote(ctx context.Context, who statexfer.Endpoint, epoch int64) error
 }
 

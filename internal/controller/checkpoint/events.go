@@ -48,6 +48,11 @@ func (n narrator) revived(o *observation, found *statestore.Inventory) {
 		"Pod %s had come back as a standby: promoted it under epoch %d %s", o.holder.Name, o.epoch.Spec.Epoch, with)
 }
 
+func (n narrator) resumed(o *observation) {
+	n.recorder.Eventf(o.processor, o.holder, corev1.EventTypeWarning, "InstanceResumed", "Resume",
+		"Pod %s had been quiesced by a migration that is no more: it works on under epoch %d", o.holder.Name, o.epoch.Spec.Epoch)
+}
+
 func (n narrator) ended(o *observation) {
 	n.recorder.Eventf(o.processor, o.holder, corev1.EventTypeWarning, "InstanceEnded", "Delete",
 		"Pod %s had come back as a standby and waits for a state, but none is stored: ended it, so that a new instance starts", o.holder.Name)

@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -29,7 +30,7 @@ func TestFaultsOfTheStateEndpoint(t *testing.T) {
 			fmt.Fprint(w, `{"state_version":"1.0","pod_name":"dory-cam-1"}`)
 		}, "no processor state"},
 		"not authorized": {func(_ *double, w http.ResponseWriter, _ *http.Request) {
-			http.Error(w, `{"error":"Unauthorized"}`, http.StatusUnauthorized)
+			http.Error(w, `{"error":"no"}`, http.StatusUnauthorized)
 		}, "token"},
 		"500": {func(_ *double, w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, `{"error":"boom"}`, http.StatusInternalServerError)
@@ -43,7 +44,7 @@ func TestFaultsOfTheStateEndpoint(t *testing.T) {
 		}, "Too many requests"},
 		"truncated": {func(d *double, w http.ResponseWriter, _ *http.Request) {
 			text := d.answer(`{"n":2}`)
-			w.Header().Set("Content-Length", fmt.Sprint(len(text)))
+			w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 			fmt.Fprint(w, text[:len(text)/2])
 			panic(http.ErrAbortHandler)
 		}, "EOF"},

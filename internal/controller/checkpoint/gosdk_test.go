@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/statexfer"
 	"github.com/dory-io/dory/sdk"
 )
 
@@ -349,4 +350,33 @@ func TestAStandbyWhoseStateIsRequiredAndGone(t *testing.T) {
 		t.Error("it acts without its state")
 	}
 	w.wantCondition(metav1.ConditionFalse, doryv1alpha1.ReasonStateNotRestored, "Require")
+}
+
+// TestAnInstanceThatWasLeftQuiesced: somebody deleted the migration in the middle of its handoff.
+func TestAnInstanceThatWasLeftQuiesced(t *testing.T) {
+	w := newWorld(t)
+	c := w.startCounter(1, freePort(t), nil)
+	c.works(5, "")
+	w.pass()
+	w.migrate(doryv1alpha1.MigrationHandingOff)
+	o, err := w.observe(t.Context(), client.ObjectKeyFromObject(w.processor))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := statexfer.NewClient(statexfer.ClientConfig{}).Quiesce(t.Context(), o.endpoint(w.token), 1); err != nil {
+		t.Fatal(err)
+	}
+	w.book.doubt(client.ObjectKeyFromObject(w.processor))
+	w.clock.Step(time.Minute)
+	w.pass() // While it is under way.
+	m := &doryv1alpha1.ProcessorMigration{ObjectMeta: metav1.ObjectMeta{Namespace: w.processor.Namespace, Name: "move"}}
+	if err := api.client.Delete(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	w.events()
+	w.pass()
+	w.wantEvents("Warning InstanceResumed…dory-cam-1")
+	c.works(1, "")
+	w.turn()
+	w.wantPosition(1, 6)
 }

@@ -21,10 +21,11 @@ var (
 // look captures the state of a processor and sees to it that it is stored.
 func (r *Reconciler) look(ctx context.Context, o *observation, e *entry) outcome {
 	first := instanceOf(o.holder) != e.instance
-	if first {
-		if out, done := r.reviveIfStandby(ctx, o, e); done {
+	if first || e.doubtful {
+		if out, done := r.wake(ctx, o, e); done {
 			return out
 		}
+		e.doubtful = false
 	}
 	state, began, err := r.capture(ctx, o, e)
 	if err != nil {
@@ -120,7 +121,7 @@ func (r *Reconciler) intact(ctx context.Context, o *observation, e *entry) (bool
 		}
 		return false, nil
 	}
-	e.saved, e.slot, e.unchanged = *newest, found.Slot, 0
+	e.saved, e.slot, e.unchanged = newest.Bare(), found.Slot, 0
 	return true, nil
 }
 
@@ -136,7 +137,7 @@ func (r *Reconciler) save(ctx context.Context, o *observation, e *entry, state *
 		return outcome{err: fmt.Errorf("storing the state of pod %s: %w", o.holder.Name, err)}
 	}
 	r.metrics.duration("save", r.clock.Now().Sub(began))
-	e.saved, e.previous, e.raw, e.unchanged = saved.Copy, saved.Storage, "", 0
+	e.saved, e.previous, e.raw, e.unchanged = saved.Bare(), saved.Storage, "", 0
 	if !saved.Written {
 		return r.safe(e, resultSuperseded)
 	}

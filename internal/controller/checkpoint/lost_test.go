@@ -81,25 +81,25 @@ func TestSuspects(t *testing.T) {
 	same := func(*entry) {}
 	for name, test := range map[string]struct {
 		change func(*entry)
-		state  statexfer.State
+		state  *statexfer.State
 		want   bool
 	}{
-		"as old as it should be":                 {same, statexfer.State{Uptime: 90 * time.Second, Data: []byte(`{"a":1}`)}, false},
-		"a little younger, by its clock":         {same, statexfer.State{Uptime: 90*time.Second - uptimeSlack, Data: []byte(`{"a":1}`)}, false},
-		"younger":                                {same, statexfer.State{Uptime: 29 * time.Second, Data: []byte(`{"a":1}`)}, true},
-		"younger than the time between":          {same, statexfer.State{Uptime: 80 * time.Second, Data: []byte(`{"a":1}`)}, true},
-		"tells no age":                           {same, statexfer.State{Data: []byte(`{"a":1}`)}, false},
-		"told no age":                            {func(e *entry) { e.uptime = 0 }, statexfer.State{Uptime: time.Second, Data: []byte(`{"a":1}`)}, false},
-		"empty":                                  {same, statexfer.State{Data: []byte("{}")}, true},
-		"empty, with spaces":                     {same, statexfer.State{Data: []byte("{ }")}, true},
-		"empty, as before":                       {func(e *entry) { e.saved.Checksum = emptyChecksum }, statexfer.State{Data: []byte("{}")}, false},
-		"empty, and nothing was stored":          {func(e *entry) { e.saved = statestore.Copy{} }, statexfer.State{Data: []byte("{}")}, false},
-		"a lower sequence":                       {same, statexfer.State{HasPosition: true, Position: statexfer.Position{Epoch: 3, Sequence: 49}}, true},
-		"the same sequence":                      {same, statexfer.State{HasPosition: true, Position: statexfer.Position{Epoch: 3, Sequence: 50}}, false},
-		"a lower sequence under a higher epoch":  {same, statexfer.State{HasPosition: true, Position: statexfer.Position{Epoch: 4, Sequence: 1}}, false},
-		"a higher sequence under a higher epoch": {same, statexfer.State{HasPosition: true, Position: statexfer.Position{Epoch: 4, Sequence: 51}}, false},
+		"as old as it should be":                 {same, &statexfer.State{Uptime: 90 * time.Second, Data: []byte(`{"a":1}`)}, false},
+		"a little younger, by its clock":         {same, &statexfer.State{Uptime: 90*time.Second - uptimeSlack, Data: []byte(`{"a":1}`)}, false},
+		"younger":                                {same, &statexfer.State{Uptime: 29 * time.Second, Data: []byte(`{"a":1}`)}, true},
+		"younger than the time between":          {same, &statexfer.State{Uptime: 80 * time.Second, Data: []byte(`{"a":1}`)}, true},
+		"tells no age":                           {same, &statexfer.State{Data: []byte(`{"a":1}`)}, false},
+		"told no age":                            {func(e *entry) { e.uptime = 0 }, &statexfer.State{Uptime: time.Second, Data: []byte(`{"a":1}`)}, false},
+		"empty":                                  {same, &statexfer.State{Data: []byte("{}")}, true},
+		"empty, with spaces":                     {same, &statexfer.State{Data: []byte("{ }")}, true},
+		"empty, as before":                       {func(e *entry) { e.saved.Checksum = emptyChecksum }, &statexfer.State{Data: []byte("{}")}, false},
+		"empty, and nothing was stored":          {func(e *entry) { e.saved = statestore.Copy{} }, &statexfer.State{Data: []byte("{}")}, false},
+		"a lower sequence":                       {same, &statexfer.State{HasPosition: true, Position: statexfer.Position{Epoch: 3, Sequence: 49}}, true},
+		"the same sequence":                      {same, &statexfer.State{HasPosition: true, Position: statexfer.Position{Epoch: 3, Sequence: 50}}, false},
+		"a lower sequence under a higher epoch":  {same, &statexfer.State{HasPosition: true, Position: statexfer.Position{Epoch: 4, Sequence: 1}}, false},
+		"a higher sequence under a higher epoch": {same, &statexfer.State{HasPosition: true, Position: statexfer.Position{Epoch: 4, Sequence: 51}}, false},
 	} {
-		if got := remembered(test.change).suspects(&test.state, noon.Add(30*time.Second)); got != test.want {
+		if got := remembered(test.change).suspects(test.state, noon.Add(30*time.Second)); got != test.want {
 			t.Errorf("%s: %v, want %v", name, got, test.want)
 		}
 	}

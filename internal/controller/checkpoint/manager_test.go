@@ -101,12 +101,13 @@ func TestTheWatchesLeadHere(t *testing.T) {
 
 	w.blindSave(old.Name, `{"n":1}`, time.Now())
 	next.set(`{"n":3}`)
-	w.update(every(time.Second))
+	w.update(every(3 * time.Second)) // By itself it would notice after ten turns.
 	if err := api.client.Delete(t.Context(), old, client.GracePeriodSeconds(0)); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the late save of a pod is undone when it goes, and a new interval counts at once", storedIs(`{"n":3}`))
 
+	w.update(every(time.Second))
 	w.migrate(doryv1alpha1.MigrationHandingOff)
 	eventually(t, "a handoff is not disturbed", func() bool {
 		before, _, _ := next.counted()
@@ -137,7 +138,7 @@ func TestManyProcessors(t *testing.T) {
 	var worlds []*world
 	var doubles []*double
 	release := make(chan struct{})
-	t.Cleanup(func() { close(release) })
+	defer close(release)
 	for i := range n {
 		w, d := realWorld(t, every(time.Second))
 		if i%4 == 0 {

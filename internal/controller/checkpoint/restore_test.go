@@ -12,7 +12,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
-	"github.com/dory-io/dory/internal/statexfer"
 )
 
 // TestAnInstanceThatStartedEmptyGetsItsStateBack is traps 6 and 9.
@@ -335,5 +334,3 @@ func TestTheLastSaveOfAnInstanceCounts(t *testing.T) {
 		t.Errorf("it works with %s, want what was saved last", got)
 	}
 }
-
-var _ = statexfer.RolePrimary

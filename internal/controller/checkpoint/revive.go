@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	roleStandby = "standby"
+	roleStandby  = "standby"
+	roleQuiesced = "quiesced"
 	// afterRestore is when to look at a process that was just given its state: its first checkpoint should not wait for
 	// its turn.
 	afterRestore = holdDelay / 3
@@ -25,25 +26,45 @@ const (
 // errChanged says that the world is not what the caches say.
 var errChanged = errors.New("it has changed meanwhile")
 
-// reviveIfStandby finds a holder whose process waits to be promoted, although no migration is under way that would do
-// so: its container restarted, and what it knew of its role was lost with the process. Nobody else acts for the
-// processor, so it is given the newest state and promoted under the epoch that it holds.
-func (r *Reconciler) reviveIfStandby(ctx context.Context, o *observation, e *entry) (out outcome, done bool) {
+// wake finds a holder whose process waits, although no migration is under way that would end that. Either its container
+// restarted, and what it knew of its role was lost with the process: it is a standby, which is given the newest state
+// and promoted under the epoch that it holds. Or the migration that quiesced it was deleted: it is resumed. Nobody else
+// acts for the processor, because the epoch is its own.
+func (r *Reconciler) wake(ctx context.Context, o *observation, e *entry) (out outcome, done bool) {
 	status, err := r.roleOf(ctx, o)
 	switch {
 	case errors.Is(err, statexfer.ErrRefused), err != nil && e.failures >= failuresToTell:
 		return outcome{}, false // Its SDK knows no handoff. Not all of them answer 404 to what they do not know.
 	case err != nil:
+		r.metrics.result(resultCaptureFailed)
 		return outcome{err: fmt.Errorf("asking pod %s for its role: %w", o.holder.Name, err)}, true
-	case status.Role != roleStandby:
+	case status.Role != roleStandby && status.Role != roleQuiesced:
 		return outcome{}, false
 	case o.migration != nil:
 		return outcome{again: migrationDelay}, true
 	}
-	if err := r.revive(ctx, o, status); err != nil {
+	if status.Role == roleQuiesced {
+		err = r.resume(ctx, o)
+	} else {
+		err = r.revive(ctx, o, status)
+	}
+	if err != nil {
 		return r.notRestored(err), true
 	}
 	return outcome{again: afterRestore}, true
+}
+
+func (r *Reconciler) resume(ctx context.Context, o *observation) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	if err := r.confirm(ctx, o); err != nil {
+		return err
+	}
+	if err := r.processors.Resume(ctx, o.endpoint(r.token), o.epoch.Spec.Epoch); err != nil {
+		return fmt.Errorf("resuming pod %s, which was quiesced by a migration that is no more: %w", o.holder.Name, err)
+	}
+	r.events.resumed(o)
+	return r.markPrimary(ctx, o)
 }
 
 func (r *Reconciler) roleOf(ctx context.Context, o *observation) (statexfer.HandoffStatus, error) {

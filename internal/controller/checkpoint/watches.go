@@ -79,10 +79,27 @@ func (r *Reconciler) fromPod() handler.EventHandler {
 	}
 }
 
+// fromMigration finds the Processor of a migration. After its end it is looked whether all is as it should be.
 func (r *Reconciler) fromMigration() handler.EventHandler {
-	return handler.EnqueueRequestsFromMapFunc(func(_ context.Context, m client.Object) []reconcile.Request {
+	find := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, m client.Object) []reconcile.Request {
 		return some(m.GetNamespace(), m.(*doryv1alpha1.ProcessorMigration).Spec.Processor)
 	})
+	doubt := func(o client.Object, ended bool) {
+		if ended {
+			r.book.doubt(types.NamespacedName{Namespace: o.GetNamespace(), Name: o.(*doryv1alpha1.ProcessorMigration).Spec.Processor})
+		}
+	}
+	return handler.Funcs{
+		CreateFunc: find.Create,
+		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
+			doubt(e.ObjectNew, e.ObjectNew.(*doryv1alpha1.ProcessorMigration).Ended())
+			find.Update(ctx, e, q)
+		},
+		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) {
+			doubt(e.Object, !e.Object.(*doryv1alpha1.ProcessorMigration).Ended())
+			find.Delete(ctx, e, q)
+		},
+	}
 }
 
 func (r *Reconciler) fromEpoch() handler.EventHandler {

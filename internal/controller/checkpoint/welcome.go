@@ -80,7 +80,7 @@ func (e *entry) adopt(b beginning, found *statestore.Inventory) {
 	if newest == nil {
 		return
 	}
-	e.saved = *newest
+	e.saved = newest.Bare()
 	if len(found.Problems) > 0 {
 		return // Nothing is removed, and all is written again, while not everything can be read.
 	}

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/retry"
 	clocktesting "k8s.io/utils/clock/testing"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -309,14 +310,17 @@ func (w *world) turns(what string, until func() bool) {
 	w.t.Fatalf("not after 12 turns: %s; events:\n%s", what, strings.Join(w.events(), "\n"))
 }
 
+// update changes the Processor as a person would, also while an operator writes its status.
 func (w *world) update(change func(*doryv1alpha1.Processor)) {
 	w.t.Helper()
-	fresh := w.fresh()
-	change(fresh)
-	if err := api.client.Update(w.t.Context(), fresh); err != nil {
+	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		w.processor = w.fresh()
+		change(w.processor)
+		return api.client.Update(w.t.Context(), w.processor)
+	})
+	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.processor = fresh
 }
 
 func (w *world) fresh() *doryv1alpha1.Processor {

@@ -50,6 +50,9 @@ func (w *world) tick() {
 func (w *world) work() {
 	w.judgeActing()
 	for _, p := range w.acting() {
+		if p.pondering {
+			continue
+		}
 		for range w.rand.IntN(3) {
 			w.iterate(p)
 		}
@@ -117,10 +120,55 @@ func (w *world) judgeIssue(holder string) {
 	}
 }
 
-// judgeDeletionOfSource: where the target works on its own, the source stays until the target has taken over.
+// judgeDeletionOfSource: where the target works on its own, the source stays until the target has taken over, and where the
+// source is to save its state by itself, there is a copy of it in case that it does not.
 func (w *world) judgeDeletionOfSource(m *doryv1alpha1.ProcessorMigration) {
 	if m.Status.Strategy == doryv1alpha1.MigrationOverlap && w.epoch.Spec.Holder == m.Status.SourcePod {
 		w.violate("source %s is deleted before the commit", m.Status.SourcePod)
+	}
+	if m.Status.Strategy == doryv1alpha1.MigrationStopAndCopy && m.Status.Sequence != nil && w.stored.position.Sequence < *m.Status.Sequence {
+		w.violate("source %s is deleted at sequence %d, and only %d is durable", m.Status.SourcePod, *m.Status.Sequence, w.stored.position.Sequence)
+	}
+}
+
+// judgeDeletion: the operator must not delete the only copy of what was done last. A process that works saves it itself.
+func (w *world) judgeDeletion(name string) {
+	p, deleted := w.processes[name], w.pods[name]
+	if p == nil || !p.holds || p.role == rolePrimary || p.state.history != w.head.history || w.gone || deleted.DeletionTimestamp != nil || !w.reachable(deleted.Spec.NodeName) {
+		return
+	}
+	if w.survives(p) {
+		return
+	}
+	w.violate("%s is deleted, which alone knows sequence %d", name, w.head.position.Sequence)
+}
+
+// survives says that what was done last is known elsewhere.
+func (w *world) survives(without *process) bool {
+	if w.stored.history == w.head.history {
+		return true
+	}
+	for _, other := range w.processes {
+		if other != without && other.holds && !other.down && other.state.history == w.head.history {
+			return true
+		}
+	}
+	return false
+}
+
+// judgeEnd: a migration that says that somebody acts must not be mistaken.
+func (w *world) judgeEnd(m *doryv1alpha1.ProcessorMigration) {
+	var who string
+	switch m.Status.Phase {
+	case doryv1alpha1.MigrationSucceeded:
+		who = m.Status.TargetPod
+	case doryv1alpha1.MigrationRolledBack:
+		who = m.Status.SourcePod
+	default:
+		return
+	}
+	if p := w.processes[who]; p != nil && p.role != rolePrimary && !p.stopping && w.processor != nil {
+		w.violate("migration %s ends as %s, and %s is %s", m.Name, m.Status.Phase, who, p.role)
 	}
 }
 
@@ -131,11 +179,7 @@ func (w *world) lose(p *process) {
 	if p.state.history != w.head.history || !p.holds {
 		return
 	}
-	survives := w.stored.history == w.head.history
-	for _, other := range w.processes {
-		survives = survives || (other.holds && !other.down && other.state.history == w.head.history)
-	}
-	if acted || !survives {
+	if acted || !w.survives(p) {
 		w.bereft, w.floor = true, w.stored
 		w.note("    what %s did last is lost; sequence %d is durable", p.pod, w.floor.position.Sequence)
 	}
@@ -331,7 +375,7 @@ func (w *world) mishap(percent int) {
 	}
 	mishaps := []func(){
 		w.crash, w.crash, w.partition, w.nodeDies, w.deletesPod, w.deletesMigration, w.stripsFinalizer, w.migrates, w.migrates,
-		w.changesSpec, w.suspends, w.resumes, w.stubbornness, w.refusal, w.noRoom, w.reissues, w.deletesProcessor,
+		w.changesSpec, w.suspends, w.resumes, w.stubbornness, w.refusal, w.forgetfulness, w.noRoom, w.reissues, w.deletesProcessor,
 	}
 	mishaps[w.rand.IntN(len(mishaps))]()
 }
@@ -463,6 +507,13 @@ func (w *world) refusal() {
 	if p := w.anyProcess(); p != nil && p.role == roleStandby {
 		w.note("MISHAP: %s takes no state", p.pod)
 		p.refuses = true
+	}
+}
+
+func (w *world) forgetfulness() {
+	if p := w.anyProcess(); p != nil && p.role == roleStandby {
+		w.note("MISHAP: %s says that it takes the state, and does not", p.pod)
+		p.forgetful = true
 	}
 }
 

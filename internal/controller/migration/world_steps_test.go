@@ -86,6 +86,11 @@ var incidents = []incident{
 			p.refuses = true
 		}
 	}, []string{moved, "RolledBack StateRefused", targetLost}},
+	{"the target says that it takes the state, and does not", func(w *world, m *doryv1alpha1.ProcessorMigration) {
+		if p := w.processes[m.Status.TargetPod]; p != nil {
+			p.forgetful = true
+		}
+	}, []string{moved, "RolledBack StateMismatch", targetLost}},
 	{"the target finds no node", func(w *world, m *doryv1alpha1.ProcessorMigration) { w.unschedulable[m.Status.TargetPod] = true }, []string{
 		moved, "RolledBack TargetUnschedulable", "Failed TargetUnschedulable",
 	}},
@@ -153,15 +158,9 @@ func (f fleet) move(t *testing.T, moment string, i incident) *world {
 	}
 	w.planned = nil
 	clear(w.unreachable)
-	end := vanished
-	if m := w.migrations[name]; m != nil {
-		end = fmt.Sprintf("%s %s", m.Status.Phase, m.Status.Reason)
-	}
 	w.suspend(false)
 	w.settle()
-	if m := w.migrations[name]; m != nil {
-		end = fmt.Sprintf("%s %s", m.Status.Phase, m.Status.Reason)
-	}
+	end := w.ending(name)
 	if w.wrong == "" && !slices.Contains(i.ends, end) && end != moved {
 		w.wrong = fmt.Sprintf("it ends as %q, want one of %q", end, i.ends)
 	}
@@ -169,6 +168,14 @@ func (f fleet) move(t *testing.T, moment string, i incident) *world {
 		t.Errorf("%s, %s %s: %s\n%s", f.name, i.name, moment, w.wrong, strings.Join(w.story[max(0, len(w.story)-90):], "\n"))
 	}
 	return w
+}
+
+// ending is how a migration ended; empty once it is gone.
+func (w *world) ending(name string) string {
+	if m := w.migrations[name]; m != nil {
+		return fmt.Sprintf("%s %s", m.Status.Phase, m.Status.Reason)
+	}
+	return vanished
 }
 
 // migrationOr is the migration as it is, or an empty one where it is gone.

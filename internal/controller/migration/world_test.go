@@ -102,8 +102,10 @@ type process struct {
 	stopping bool
 	// stubborn never comes to the end of an iteration.
 	stubborn bool
-	// refuses takes no state.
-	refuses bool
+	// pondering acts, and has not come to the end of an iteration yet.
+	pondering bool
+	// refuses takes no state; forgetful says that it does, and has another one.
+	refuses, forgetful bool
 }
 
 // died is how the operator's death travels up to the test.
@@ -392,6 +394,7 @@ func (w *world) writeMigration(m *doryv1alpha1.ProcessorMigration, change func(*
 		if now.Ended() && now.Status.CompletionTime.Time.Equal(w.now.Truncate(time.Second)) && len(now.Finalizers) > 0 {
 			w.endings[fmt.Sprintf("%s %s", now.Status.Phase, now.Status.Reason)]++
 		}
+		w.judgeEnd(now)
 		w.note("    %s: %s %s finalizers %v", now.Name, now.Status.Phase, now.Status.Reason, now.Finalizers)
 		if now.DeletionTimestamp != nil && len(now.Finalizers) == 0 {
 			delete(w.migrations, now.Name)
@@ -465,7 +468,11 @@ func (w apiServer) deletePod(_ context.Context, p *corev1.Pod) error {
 	if m := w.active(); m != nil && p.Name == m.Status.SourcePod {
 		w.judgeDeletionOfSource(m)
 	}
-	return w.call(errServer, func() error { w.markDeleted(p.Name); return nil })
+	return w.call(errServer, func() error {
+		w.judgeDeletion(p.Name)
+		w.markDeleted(p.Name)
+		return nil
+	})
 }
 
 func (w *world) markDeleted(name string) {
@@ -625,6 +632,9 @@ func (w *world) Restore(_ context.Context, to statexfer.Endpoint, s *statexfer.S
 			return p.refuse(409, "older")
 		}
 		p.state, p.holds = given, true
+		if p.forgetful {
+			p.state.history++
+		}
 		if p.role != rolePrimary {
 			p.seen = given.position.Epoch
 		}

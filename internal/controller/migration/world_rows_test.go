@@ -1,0 +1,135 @@
+package migration
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/statexfer"
+)
+
+// Several things that go wrong in a row, each at a step: what random worlds seldom come to.
+func TestMishapsInARow(t *testing.T) {
+	type happening = func(w *world, m *doryv1alpha1.ProcessorMigration)
+	for _, test := range []struct {
+		name string
+		at   map[string]happening
+		ends []string
+	}{
+		{"a source is started anew as PRIMARY because its kubelet has not heard that it stands aside", map[string]happening{
+			"after verify": func(w *world, m *doryv1alpha1.ProcessorMigration) {
+				w.crashes(m.Status.SourcePod)
+				aside := w.pods[m.Status.SourcePod].Annotations[doryv1alpha1.AnnotationRole]
+				w.pods[m.Status.SourcePod].Annotations[doryv1alpha1.AnnotationRole] = doryv1alpha1.RolePrimary
+				w.run(w.pods[m.Status.SourcePod])
+				w.pods[m.Status.SourcePod].Annotations[doryv1alpha1.AnnotationRole] = aside
+				w.processes[m.Status.SourcePod].readyAt, w.processes[m.Status.SourcePod].pondering = w.now, true
+			},
+		}, []string{moved}},
+		{"the target is all that knows the final state, and does not answer at once", map[string]happening{
+			"after verify": func(w *world, m *doryv1alpha1.ProcessorMigration) {
+				w.crashes(m.Status.SourcePod)
+				panic(died{})
+			},
+			"before gather": func(w *world, _ *doryv1alpha1.ProcessorMigration) { w.failures = 3 },
+		}, []string{moved, "RolledBack NotQuiesced"}},
+		{"the same, and the move is called off", map[string]happening{
+			"after verify": func(w *world, m *doryv1alpha1.ProcessorMigration) {
+				w.crashes(m.Status.SourcePod)
+				w.removeMigration(m.Name)
+				panic(died{})
+			},
+			"before gather": func(w *world, _ *doryv1alpha1.ProcessorMigration) { w.failures = 3 },
+		}, []string{vanished}},
+		{"the source's node dies, the target is all that knows the final state, and the move is called off", map[string]happening{
+			"after verify": func(w *world, m *doryv1alpha1.ProcessorMigration) {
+				w.dies(m.Status.SourcePod)
+				w.removeMigration(m.Name)
+				panic(died{})
+			},
+		}, []string{vanished}},
+		{"somebody issues another epoch to the target that works, and the operator looks anew", map[string]happening{
+			"after adopt": func(w *world, _ *doryv1alpha1.ProcessorMigration) {
+				w.reissues()
+				w.failures = 1
+			},
+		}, []string{moved}},
+		{"the target is started anew right after it was promoted", map[string]happening{
+			"after promote": func(w *world, m *doryv1alpha1.ProcessorMigration) {
+				w.crashes(m.Status.TargetPod)
+				w.run(w.pods[m.Status.TargetPod])
+			},
+		}, []string{moved}},
+		{"the target dies after the commit, and the source is all that knows the state", map[string]happening{
+			"after commit": func(w *world, m *doryv1alpha1.ProcessorMigration) { w.dies(m.Status.TargetPod) },
+		}, []string{targetLost}},
+		{"the target dies after the commit, and the source does not answer at once", map[string]happening{
+			"after commit":  func(w *world, m *doryv1alpha1.ProcessorMigration) { w.dies(m.Status.TargetPod) },
+			"before gather": func(w *world, _ *doryv1alpha1.ProcessorMigration) { w.failures = 2 },
+		}, []string{targetLost}},
+		{"a move is rolled back, and the source is started anew before its pod says that it acts", map[string]happening{
+			"before restore": func(w *world, m *doryv1alpha1.ProcessorMigration) { w.processes[m.Status.TargetPod].forgetful = true },
+			"before step-back": func(w *world, m *doryv1alpha1.ProcessorMigration) {
+				w.crashes(m.Status.SourcePod)
+				w.run(w.pods[m.Status.SourcePod])
+			},
+		}, []string{"RolledBack StateMismatch"}},
+		{"the source quiesces, the target gets stuck, and then the source dies", map[string]happening{
+			"before restore": func(w *world, m *doryv1alpha1.ProcessorMigration) {
+				w.unreachable[w.pods[m.Status.TargetPod].Spec.NodeName] = w.now.Add(2 * minute)
+			},
+			"after save": func(w *world, m *doryv1alpha1.ProcessorMigration) { w.dies(m.Status.SourcePod) },
+		}, []string{moved, sourceLost}},
+		{"the epoch was issued although the API server said that it failed", map[string]happening{
+			"after commit": func(w *world, _ *doryv1alpha1.ProcessorMigration) { panic(died{}) },
+			"after look":   func(*world, *doryv1alpha1.ProcessorMigration) {},
+		}, []string{moved}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(7, false, doryv1alpha1.MigrationAuto, 0)
+			for range 30 {
+				w.tick()
+			}
+			w.migrates()
+			name := w.migrationNames()[0]
+			w.planned = map[string]func(){}
+			for moment, happens := range test.at {
+				w.planned[moment] = func() {
+					w.note("INCIDENT: %s", moment)
+					happens(w, w.migrationOr(name))
+				}
+			}
+			w.settle()
+			end := w.ending(name)
+			if w.wrong == "" && !slices.Contains(test.ends, end) {
+				w.wrong = "it ends as " + end
+			}
+			if w.wrong != "" {
+				t.Errorf("%s\n%s", w.wrong, strings.Join(w.story, "\n"))
+			}
+		})
+	}
+}
+
+// Nothing is worth as much as an empty state under a new epoch, if one goes by its position.
+func TestGatherLeavesOutWhatIsEmpty(t *testing.T) {
+	at := func(epoch, sequence int64) *statexfer.State {
+		return &statexfer.State{HasPosition: true, Position: statexfer.Position{Epoch: epoch, Sequence: sequence}}
+	}
+	var k knowledge
+	old, fresh := at(6, 900), at(7, 0)
+	k.consider(old, "")
+	k.consider(fresh, "pod")
+	k.consider(nil, "pod")
+	if k.newest != old {
+		t.Errorf("newest is %v, want the one of epoch 6", k.newest)
+	}
+	newer := at(7, 3)
+	k.consider(newer, "pod")
+	k.consider(at(7, 3), "")
+	if k.newest != newer || k.newestIn != "pod" {
+		t.Errorf("newest is %v in %q, want the one that a pod has", k.newest, k.newestIn)
+	}
+}
