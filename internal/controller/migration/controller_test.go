@@ -202,13 +202,13 @@ var _ = Describe("A ProcessorMigration", func() {
 		o := startOperator()
 		p := apply(namespace)
 		source := holder(p)
-		var m *doryv1alpha1.ProcessorMigration
+		name := client.ObjectKey{Namespace: namespace, Name: "m1"}
 		deleted := false
 		again := func() error { return nil }
 		again = func() error {
 			if !deleted {
 				deleted = true
-				if err := k8s.Delete(ctx, m); err != nil {
+				if err := k8s.Delete(ctx, &doryv1alpha1.ProcessorMigration{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}}); err != nil {
 					return err
 				}
 			}
@@ -216,8 +216,8 @@ var _ = Describe("A ProcessorMigration", func() {
 			return errCut
 		}
 		o.on("verify", again)
-		m = move(p, "m1")
-		Eventually(func() error { return k8s.Get(ctx, client.ObjectKeyFromObject(m), m) }).Should(MatchError(ContainSubstring("not found")))
+		move(p, "m1")
+		Eventually(func() error { return k8s.Get(ctx, name, &doryv1alpha1.ProcessorMigration{}) }).Should(MatchError(ContainSubstring("not found")))
 		Expect(counts(p, "")).To(Equal(source))
 		Expect(chain(p)).To(And(HaveField("Whole", true), HaveField("Pods", 1)))
 	})
@@ -226,11 +226,11 @@ var _ = Describe("A ProcessorMigration", func() {
 		o := startOperator()
 		p := apply(namespace)
 		source := holder(p)
-		var m *doryv1alpha1.ProcessorMigration
+		name := client.ObjectKey{Namespace: namespace, Name: "m1"}
 		o.on("restore", func() error { // The warm copy.
 			o.on("restore", func() error {
 				fresh := &doryv1alpha1.ProcessorMigration{}
-				if err := k8s.Get(ctx, client.ObjectKeyFromObject(m), fresh); err != nil {
+				if err := k8s.Get(ctx, name, fresh); err != nil {
 					return err
 				}
 				fresh.Finalizers = nil
@@ -238,8 +238,8 @@ var _ = Describe("A ProcessorMigration", func() {
 			})
 			return nil
 		})
-		m = move(p, "m1")
-		Eventually(func() error { return k8s.Get(ctx, client.ObjectKeyFromObject(m), m) }).Should(MatchError(ContainSubstring("not found")))
+		move(p, "m1")
+		Eventually(func() error { return k8s.Get(ctx, name, &doryv1alpha1.ProcessorMigration{}) }).Should(MatchError(ContainSubstring("not found")))
 		Expect(counts(p, "")).To(Equal(source))
 		Expect(chain(p)).To(And(HaveField("Whole", true), HaveField("Pods", 1)))
 	})

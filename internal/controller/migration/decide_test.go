@@ -275,7 +275,7 @@ func TestDecideAboutTheTarget(t *testing.T) {
 		"waiting costs no look":     {given(with("m", 0, in(starting, 10*second, "")), sameRevision, targetPod(unready), func(o *observation) { o.live = false }), "wait 4m50s"},
 		"its end is awaited":        {given(with("m", 0, in("RollingBack", second, "")), targetPod(func(p *corev1.Pod) { t := metav1.NewTime(now); p.DeletionTimestamp = &t })), "wait 1m34s"},
 		"but not for ever":          {given(with("m", 0, in("RollingBack", 95*second, "TargetLost")), targetPod(func(p *corev1.Pod) { t := metav1.NewTime(now); p.DeletionTimestamp = &t })), "enter-rolled-back TargetLost"},
-		"the source's end is awaited": {given(with("m", 0, in("Retiring", second, "")), targetPod(), handedOver, holder(func(p *corev1.Pod) {}), func(o *observation) {
+		"the source's end is awaited": {given(with("m", 0, in("Retiring", second, "")), targetPod(), handedOver, holder(func(*corev1.Pod) {}), func(o *observation) {
 			t := metav1.NewTime(now)
 			o.source.DeletionTimestamp = &t
 		}), "wait 1m34s"},

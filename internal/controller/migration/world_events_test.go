@@ -134,7 +134,7 @@ func (w *world) judgeDeletionOfSource(m *doryv1alpha1.ProcessorMigration) {
 // judgeDeletion: the operator must not delete the only copy of what was done last. A process that works saves it itself.
 func (w *world) judgeDeletion(name string) {
 	p, deleted := w.processes[name], w.pods[name]
-	if p == nil || !p.holds || p.role == rolePrimary || p.state.history != w.head.history || w.gone || deleted.DeletionTimestamp != nil || !w.reachable(deleted.Spec.NodeName) {
+	if p == nil || !p.holds || p.role == rolePrimary || p.state.history != w.head.history || w.gone || w.bereft || deleted.DeletionTimestamp != nil || !w.reachable(deleted.Spec.NodeName) {
 		return
 	}
 	if w.survives(p) {

@@ -82,7 +82,7 @@ func TestMishapsInARow(t *testing.T) {
 			"after save": func(w *world, m *doryv1alpha1.ProcessorMigration) { w.dies(m.Status.SourcePod) },
 		}, []string{moved, sourceLost}},
 		{"the epoch was issued although the API server said that it failed", map[string]happening{
-			"after commit": func(w *world, _ *doryv1alpha1.ProcessorMigration) { panic(died{}) },
+			"after commit": func(*world, *doryv1alpha1.ProcessorMigration) { panic(died{}) },
 			"after look":   func(*world, *doryv1alpha1.ProcessorMigration) {},
 		}, []string{moved}},
 	} {
