@@ -46,7 +46,13 @@ func sameProcessor(want, have *doryv1alpha1.Processor) bool {
 // pass costs. A test changes every field there is, and sees that the change is found.
 func sameProcessorSpec(want, have *doryv1alpha1.ProcessorSpec) bool {
 	return sameContainer(want, have) && sameExecution(want, have) &&
-		sameResources(want.Resources, have.Resources) && sameProbes(want.Probes, have.Probes) && samePlacement(want.Placement, have.Placement)
+		sameResources(want.Resources, have.Resources) && sameProbes(want.Probes, have.Probes) && samePlacement(want.Placement, have.Placement) &&
+		samePolicies(want, have)
+}
+
+func samePolicies(want, have *doryv1alpha1.ProcessorSpec) bool {
+	return equality.Semantic.DeepEqual(want.State, have.State) && equality.Semantic.DeepEqual(want.Update, have.Update) &&
+		equality.Semantic.DeepEqual(want.Migration, have.Migration)
 }
 
 func sameContainer(want, have *doryv1alpha1.ProcessorSpec) bool {

@@ -25,10 +25,23 @@ func handOff(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
 		return enter(o, m, doryv1alpha1.MigrationRollingBack, outcome{ReasonNotQuiesced, fmt.Sprintf(
 			"the handoff was not finished within %s (spec.migration.handoffTimeoutSeconds)", o.policy().HandoffTimeout())})
 	}
+	d := handOffRunning
 	if m.Status.Strategy == doryv1alpha1.MigrationLive {
-		return handOffLive(o, m, remaining)
+		d = handOffLive
 	}
-	return handOffRunning(o, m)
+	return inTime(d(o, m, remaining), remaining)
+}
+
+// inTime lets no processor's answer be awaited beyond the deadline, because the source may stand still meanwhile. The commit
+// has its own time: cut short, it leaves open whether it happened.
+func inTime(d decision, remaining deadline) decision {
+	if d.step != "" && d.step != stepCommit && d.status == nil {
+		d.timeout = min(remaining, stepTimeout)
+	}
+	if d.step == stepQuiesce {
+		d.timeout = min(remaining, quiesceTimeout)
+	}
+	return d
 }
 
 // handOffLive: the source stands aside in its pod's metadata before it does so in fact, so that a process of it that is
@@ -59,7 +72,7 @@ func handOffLive(o *observation, m *doryv1alpha1.ProcessorMigration, remaining d
 }
 
 // handOffRunning is the handoff of Overlap: the target runs already, and the source goes on until it is ended.
-func handOffRunning(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
+func handOffRunning(o *observation, m *doryv1alpha1.ProcessorMigration, _ deadline) decision {
 	k := &o.know
 	switch {
 	case k.targetIs == nil:
@@ -85,9 +98,7 @@ func obtain(o *observation, m *doryv1alpha1.ProcessorMigration, remaining deadli
 	case !o.silent() && !quiescible(k.sourceIs.Role):
 		return first(endure(o, m, verdict{outcome: outcome{ReasonNotQuiesced, fmt.Sprintf("source pod %s is %s", m.Status.SourcePod, k.sourceIs.Role)}}, remaining))
 	case !o.silent(), k.sourceIs != nil && k.sourceIs.Role == roleQuiesced && !over(o.source):
-		d := do(stepQuiesce, m)
-		d.timeout = min(remaining, quiesceTimeout)
-		return first(d)
+		return first(do(stepQuiesce, m))
 	case !k.gathered:
 		return first(do(stepGather, m))
 	case o.incomplete():

@@ -95,6 +95,15 @@ var steps = []step{
 	stepCollect,
 }
 
+// Steps are the names of all steps, as the failpoints take them.
+func Steps() []string {
+	names := make([]string, len(steps))
+	for i, s := range steps {
+		names[i] = string(s)
+	}
+	return names
+}
+
 // stepTimeout bounds a step, so that a processor that hangs holds a worker no longer. It is the contract's for a request.
 const stepTimeout = 30 * time.Second
 

@@ -41,13 +41,14 @@ import (
 )
 
 var (
-	apiServer *rest.Config
-	k8s       client.Client
-	kubelet   *processkubelet.Kubelet
-	counter   string
-	port      int32
-	tokens    = pod.NewTokens([]byte("secret"))
-	scheme    = runtime.NewScheme()
+	environment *envtest.Environment
+	apiServer   *rest.Config
+	k8s         client.Client
+	kubelet     *processkubelet.Kubelet
+	counter     string
+	port        int32
+	tokens      = pod.NewTokens([]byte("secret"))
+	scheme      = runtime.NewScheme()
 )
 
 func TestMigration(t *testing.T) {
@@ -63,7 +64,7 @@ var _ = BeforeSuite(func() {
 	Expect(clientgoscheme.AddToScheme(scheme)).To(Succeed())
 	Expect(doryv1alpha1.AddToScheme(scheme)).To(Succeed())
 	root := filepath.Join("..", "..", "..")
-	environment := &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join(root, "config", "crd", "bases")}, ErrorIfCRDPathMissing: true}
+	environment = &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join(root, "config", "crd", "bases")}, ErrorIfCRDPathMissing: true}
 	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
 		environment.BinaryAssetsDirectory = filepath.Join(root, "bin", "k8s")
 	}

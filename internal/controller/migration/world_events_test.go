@@ -357,7 +357,10 @@ func (w *world) checkpoint() {
 		if p.seen >= w.epoch.Spec.Epoch {
 			w.issue(holder.Name, p.seen)
 		}
-		p.state, p.holds, p.seen = w.stored, true, w.epoch.Spec.Epoch
+		if !p.holds || p.state.position.Compare(w.stored.position) < 0 {
+			p.state = w.stored
+		}
+		p.holds, p.seen = true, w.epoch.Spec.Epoch
 		if p.state.history == 0 {
 			p.state.history = 1
 		}

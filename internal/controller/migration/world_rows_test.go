@@ -32,7 +32,7 @@ func TestMishapsInARow(t *testing.T) {
 				w.crashes(m.Status.SourcePod)
 				panic(died{})
 			},
-			"before gather": func(w *world, _ *doryv1alpha1.ProcessorMigration) { w.failures = 3 },
+			"before gather": func(w *world, _ *doryv1alpha1.ProcessorMigration) { w.failures = 4 },
 		}, []string{moved, "RolledBack NotQuiesced"}},
 		{"the same, and the move is called off", map[string]happening{
 			"after verify": func(w *world, m *doryv1alpha1.ProcessorMigration) {
@@ -40,7 +40,7 @@ func TestMishapsInARow(t *testing.T) {
 				w.removeMigration(m.Name)
 				panic(died{})
 			},
-			"before gather": func(w *world, _ *doryv1alpha1.ProcessorMigration) { w.failures = 3 },
+			"before gather": func(w *world, _ *doryv1alpha1.ProcessorMigration) { w.failures = 4 },
 		}, []string{vanished}},
 		{"the source's node dies, the target is all that knows the final state, and the move is called off", map[string]happening{
 			"after verify": func(w *world, m *doryv1alpha1.ProcessorMigration) {
