@@ -23,6 +23,8 @@ import (
 
 var _ = Describe("At rest", Serial, func() {
 	It("the operator writes nothing to the API server and nothing to the database", func(ctx context.Context) {
+		Expect(list[doryv1alpha1.ProcessorList](ctx, Default, "").Items).To(BeEmpty(),
+			"checkpoints of processors that work are writes: make demo-down, and start again")
 		namespace, template, id := newNamespace(ctx), unique("counter"), unique("rests")
 		newTemplate(ctx, template)
 		// Their state is to rest, too: one iteration, and no other.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -102,7 +103,7 @@ func (b *bench) changeRow(ctx context.Context, i int) (change, error) {
 		return c, wrap(err, "inserting row %s", c.id)
 	}
 	c := change{id: rowID(suspendedEvery * (1 + i%(b.rows/suspendedEvery))), at: b.clock.Now()}
-	err := pool.QueryRow(ctx, updateSQL, c.id).Scan(&c.revision)
+	err := pool.QueryRow(ctx, updateSQL, c.id, strconv.Itoa(i)).Scan(&c.revision)
 	return c, wrap(err, "changing row %s", c.id)
 }
 

@@ -43,13 +43,12 @@ const seedProcessorsSQL = `INSERT INTO processors (id, processor_template_id, se
 // suspendedEvery is how many processors there are for each suspended one.
 const suspendedEvery = 10
 
-// insertSQL adds one processor whose sensor is there, and updateSQL changes the spec of one.
+// insertSQL adds one processor whose sensor is there, and updateSQL changes the spec of one to what it has never
+// been: two changes that undo each other would rightly lead to no write.
 const (
 	insertSQL = `INSERT INTO processors (id, processor_template_id, sensor_id, k8s_namespace)
 	 VALUES ($1, $2, $3, $4) RETURNING revision`
-	updateSQL = `UPDATE processors
-	    SET node_selector = CASE WHEN node_selector IS NULL THEN '{"kubernetes.io/os": "linux"}'::jsonb END
-	  WHERE id = $1 RETURNING revision`
+	updateSQL = `UPDATE processors SET node_selector = jsonb_build_object('change', $2::text) WHERE id = $1 RETURNING revision`
 )
 
 func rowID(i int) string { return fmt.Sprintf("camera-%d", i) }
