@@ -23,6 +23,13 @@ func TestDecide(t *testing.T) {
 		p.Spec.Placement = &doryv1alpha1.ProcessorPlacement{EdgeNode: "gate"}
 	}
 	moves := func(phase doryv1alpha1.MigrationPhase) func(*observation) { return moveOf("m", "a", "b", phase) }
+	updated := func(source, target string) func(*observation) {
+		return func(o *observation) {
+			updateOf("cam-update-98b368bc-1", "Moved", time.Minute)(o)
+			s := &o.migrations[0].Status
+			s.Phase, s.SourcePod, s.TargetPod = doryv1alpha1.MigrationSucceeded, source, target
+		}
+	}
 	image := func(image string) func(*doryv1alpha1.Processor) {
 		return func(p *doryv1alpha1.Processor) { p.Spec.Image = image }
 	}
@@ -88,14 +95,16 @@ func TestDecide(t *testing.T) {
 		"suspended in the middle": {
 			given(moves("Warming"), withProcessor(suspended), epoch(7, "a"), instancePod("a", 7), instancePod("b", 0, ofMove("m"))), "remove b (Suspended); remove a (Suspended); ",
 		},
-		"spec changed in the middle":           {given(moves("Warming"), epoch(7, "a"), instancePod("a", 7, otherSpec)), "Migrating; "},
-		"update asked for":                     {given(updateOf("u-1", "", 0), epoch(7, "a"), instancePod("a", 7, otherSpec)), "Replacing; "},
-		"update refused by the new version":    {given(updateOf("u-1", "StateRefused", time.Hour), epoch(7, "a"), instancePod("a", 7, otherSpec)), "UpdateRolledBack; "},
-		"update failed for another reason":     {given(updateOf("u-1", "SourceUnavailable", time.Second), epoch(7, "a"), instancePod("a", 7, otherSpec)), "UpdateRolledBack; "},
-		"update failed, waited long enough":    {given(updateOf("u-1", "SourceUnavailable", 31*time.Second), epoch(7, "a"), instancePod("a", 7, otherSpec)), "update by cam-update-98b368bc-1; "},
-		"update superseded and wanted again":   {given(updateOf("u-1", "Superseded", time.Second), epoch(7, "a"), instancePod("a", 7, otherSpec)), "update by cam-update-98b368bc-1; "},
-		"a second attempt has another name":    {given(updateOf("cam-update-98b368bc-1", "Superseded", 0), epoch(7, "a"), instancePod("a", 7, otherSpec)), "update by cam-update-98b368bc-2; "},
-		"update of a spec that was left since": {given(updateOf("u-1", "StateRefused", 0), withProcessor(image("counter:2")), epoch(7, "a"), instancePod("a", 7, otherSpec)), "update by cam-update-" + revisionOf("counter:2") + "-1; "},
+		"spec changed in the middle":            {given(moves("Warming"), epoch(7, "a"), instancePod("a", 7, otherSpec)), "Migrating; "},
+		"update asked for":                      {given(updateOf("u-1", "", 0), epoch(7, "a"), instancePod("a", 7, otherSpec)), "Replacing; "},
+		"update refused by the new version":     {given(updateOf("u-1", "StateRefused", time.Hour), epoch(7, "a"), instancePod("a", 7, otherSpec)), "UpdateRolledBack; "},
+		"update failed for another reason":      {given(updateOf("u-1", "SourceUnavailable", time.Second), epoch(7, "a"), instancePod("a", 7, otherSpec)), "UpdateRolledBack; "},
+		"update failed, waited long enough":     {given(updateOf("u-1", "SourceUnavailable", 31*time.Second), epoch(7, "a"), instancePod("a", 7, otherSpec)), "update by cam-update-98b368bc-1; "},
+		"update superseded and wanted again":    {given(updateOf("u-1", "Superseded", time.Second), epoch(7, "a"), instancePod("a", 7, otherSpec)), "update by cam-update-98b368bc-1; "},
+		"spec is back at what it was":           {given(updated("a0", "b0"), epoch(7, "a"), instancePod("a", 7, otherSpec)), "update by cam-update-98b368bc-2; "},
+		"update succeeded, target not yet seen": {given(updated("a", "b"), epoch(7, "a"), instancePod("a", 7, otherSpec)), ""},
+		"a second attempt has another name":     {given(updateOf("cam-update-98b368bc-1", "Superseded", 0), epoch(7, "a"), instancePod("a", 7, otherSpec)), "update by cam-update-98b368bc-2; "},
+		"update of a spec that was left since":  {given(updateOf("u-1", "StateRefused", 0), withProcessor(image("counter:2")), epoch(7, "a"), instancePod("a", 7, otherSpec)), "update by cam-update-" + revisionOf("counter:2") + "-1; "},
 
 		// One instance.
 		"second pod":                              {given(epoch(8, "b"), instancePod("a", 7), instancePod("b", 8)), "remove a (Surplus); "},

@@ -84,7 +84,7 @@ func update(o *observation, p *plan, holder *corev1.Pod) {
 	case o.processor.UpdateStrategy() == doryv1alpha1.UpdateRecreate, !movable(o, holder), sameRevision(o, holder):
 		p.remove = append(p.remove, removal{holder, removeOutdated})
 	default:
-		moveToRevision(o, p)
+		moveToRevision(o, p, holder)
 	}
 }
 
@@ -100,7 +100,7 @@ func sameRevision(o *observation, holder *corev1.Pod) bool {
 }
 
 // moveToRevision plans an Update, unless one is on its way, or was rolled back for what is wrong with the new spec.
-func moveToRevision(o *observation, p *plan) {
+func moveToRevision(o *observation, p *plan, holder *corev1.Pod) {
 	revision := pod.Revision(o.processor, o.edgeNode)
 	var tried []*doryv1alpha1.ProcessorMigration
 	for _, m := range o.migrations {
@@ -114,8 +114,10 @@ func moveToRevision(o *observation, p *plan) {
 		p.update = updateName(o, revision)
 	case !last.Ended():
 		p.hindrance = &hindrance{doryv1alpha1.ReasonReplacing, fmt.Sprintf("ProcessorMigration %s brings the current spec", last.Name)}
-	case last.Status.Phase == doryv1alpha1.MigrationSucceeded:
+	case last.Status.Phase == doryv1alpha1.MigrationSucceeded && (holder.Name == last.Status.SourcePod || holder.Name == last.Status.TargetPod):
 		// The instance is not yet seen as what it is.
+	case last.Status.Phase == doryv1alpha1.MigrationSucceeded:
+		p.update = updateName(o, revision) // The spec has been another one since, and is back.
 	case fault(last):
 		p.hindrance = &hindrance{doryv1alpha1.ReasonUpdateRolledBack, fmt.Sprintf(
 			"ProcessorMigration %s was given up (%s): %s. Change the spec, or delete that ProcessorMigration to have it tried again",
