@@ -2,7 +2,6 @@ package sdk
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -274,31 +273,4 @@ func TestQuiescedProcessSavesNothingAtItsEnd(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestProcessWorksOnWhenTheClientOfQuiesceIsGone(t *testing.T) {
-	c := startChild(t, "gated", filepath.Join(t.TempDir(), "state.json"))
-	o := &operator{t: t}
-	o.ready(c) // The first iteration is in hand, and waits.
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+c.host+"/handoff/quiesce", bytes.NewBufferString(`{"epoch":1}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if response, err := o.client().Do(r); err == nil {
-		response.Body.Close()
-		t.Fatalf("status %d", response.StatusCode)
-	}
-	for want := range int64(10) {
-		if _, err := c.gate.Write([]byte("x")); err != nil {
-			t.Fatal(err)
-		}
-		if n := c.read(); n != want {
-			t.Fatalf("%d was printed, want %d", n, want)
-		}
-	}
-	o.ask(http.MethodGet, c, "/handoff", "").wantSays(t, http.StatusOK, `"role":"primary"`)
-	c.signal(syscall.SIGKILL)
-	c.exitCode()
 }
