@@ -5,8 +5,9 @@ import "sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 // maxBatch bounds how many rows are read by one query, and for how long a hint may wait for a batch before it.
 const maxBatch = 100
 
-// nextBatch waits for an item and takes what else is ready; nil at the end. Items are given back at once, because
-// a queue has only one consumer, and an item that comes again meanwhile is simply served again.
+// nextBatch waits for an item and takes what else is ready; nil at the end. Items are given back at once: an
+// item that comes again meanwhile is simply served again. Only one caller at a time: what another one takes between the
+// look at the length and the taking would be waited for.
 func nextBatch[T comparable](queue priorityqueue.PriorityQueue[T]) []T {
 	var batch []T
 	taken := map[T]bool{}

@@ -54,10 +54,12 @@ func (h *health) record(err error) (wasDown bool) {
 	return wasDown
 }
 
-// retry grows the wait between tries. It is for one goroutine.
+// retry grows the wait between tries.
 type retry struct {
-	backoff     wait.Backoff
 	first, last time.Duration
+
+	mu      sync.Mutex
+	backoff wait.Backoff
 }
 
 func newRetry() *retry { return newRetryBetween(firstRetry, lastRetry) }
@@ -69,7 +71,13 @@ func newRetryBetween(first, last time.Duration) *retry {
 }
 
 func (r *retry) reset() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.backoff = wait.Backoff{Duration: r.first, Factor: 2, Jitter: 0.1, Steps: 30, Cap: r.last}
 }
 
-func (r *retry) next() time.Duration { return r.backoff.Step() }
+func (r *retry) next() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.backoff.Step()
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -19,6 +20,9 @@ import (
 const (
 	// workers write that many objects of a batch at once.
 	workers = 16
+	// lanes is how many batches are under way at once, so that a fresh hint does not wait for the slowest write of the
+	// batch before it.
+	lanes = 4
 	// backlog is the priority of what a full pass finds, below that of a fresh hint.
 	backlog = -1
 
@@ -39,10 +43,12 @@ type rowSync struct {
 	health  *health
 	options Options
 
-	queue priorityqueue.PriorityQueue[string]
-	book  *book
-	pass  *passes
-	guard *deletionGuard
+	queue  priorityqueue.PriorityQueue[string]
+	taking sync.Mutex
+	claims *claims
+	book   *book
+	pass   *passes
+	guard  *deletionGuard
 	// unlisted is told of rows that do not know their object's name yet. May be nil.
 	unlisted func(id string)
 	// outage times the tries to read the table for a batch.
@@ -53,8 +59,16 @@ type rowSync struct {
 
 // work serves the queue until it is shut down.
 func (s *rowSync) work(ctx context.Context) {
+	var running sync.WaitGroup
+	for range lanes {
+		running.Go(func() { s.workLane(ctx) })
+	}
+	running.Wait()
+}
+
+func (s *rowSync) workLane(ctx context.Context) {
 	for {
-		ids := nextBatch(s.queue)
+		ids := s.next()
 		if ids == nil || ctx.Err() != nil {
 			return
 		}
@@ -62,9 +76,23 @@ func (s *rowSync) work(ctx context.Context) {
 	}
 }
 
-// reconcile brings the objects of some rows to what the rows say now.
-func (s *rowSync) reconcile(ctx context.Context, ids []string) {
-	tasks, gone, err := s.observe(ctx, ids)
+// next lets one lane at a time take a batch, as nextBatch needs it.
+func (s *rowSync) next() []string {
+	s.taking.Lock()
+	defer s.taking.Unlock()
+	return nextBatch(s.queue)
+}
+
+// reconcile brings the objects of some rows to what the rows say now, but for the rows that another lane is busy with:
+// these come again when it is done.
+func (s *rowSync) reconcile(ctx context.Context, wanted []string) {
+	claim := s.claims.open()
+	defer func() { s.hint(claim.close()...) }()
+	ids := claim.rows(wanted)
+	if len(ids) == 0 {
+		return
+	}
+	tasks, gone, err := s.observe(ctx, ids, claim)
 	if err != nil {
 		s.freeze(ids)
 		return
@@ -94,21 +122,19 @@ type task struct {
 }
 
 // observe reads the rows and the objects that belong to them. gone are the ids that have no row any more.
-func (s *rowSync) observe(ctx context.Context, ids []string) (tasks []*task, gone []string, err error) {
+func (s *rowSync) observe(ctx context.Context, ids []string, claim *claim) (tasks []*task, gone []string, err error) {
 	found, err := s.kind.get(ctx, ids)
 	s.health.report(ctx, err)
 	if err != nil {
 		return nil, nil, err
 	}
 	s.outage.reset()
-	taken := map[types.NamespacedName]bool{}
 	for row := range found.each {
-		if taken[row.key] {
+		if !claim.object(row.key) {
 			// Two rows of one name: the second is judged when the first one has its object.
 			s.queue.AddWithOpts(priorityqueue.AddOpts{After: firstRowRetry}, row.id)
 			continue
 		}
-		taken[row.key] = true
 		tasks = append(tasks, s.look(ctx, row))
 	}
 	for _, id := range ids {

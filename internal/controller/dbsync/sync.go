@@ -154,7 +154,7 @@ func (c shared) rowSync(k kind) *rowSync {
 	return &rowSync{
 		kind: k, reader: c.reader, view: newView(c.reader, k.newObject, now), writer: c.writer, events: c.events,
 		metrics: c.metrics, health: c.health, options: c.options, queue: newQueue[string]("db-sync-" + k.table()),
-		book: newBook(), pass: newPasses(now, c.options.Resync), guard: newDeletionGuard(now, c.options.DeletionWindow),
+		claims: newClaims(), book: newBook(), pass: newPasses(now, c.options.Resync), guard: newDeletionGuard(now, c.options.DeletionWindow),
 		outage: newRetry(), refusals: newRetryBetween(firstRowRetry, lastRowRetry),
 	}
 }

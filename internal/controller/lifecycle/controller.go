@@ -180,7 +180,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("lifecycle").
-		For(&doryv1alpha1.Processor{}, relevantProcessorChanges()).
+		Watches(&doryv1alpha1.Processor{}, r.fromProcessor(), relevantProcessorChanges()).
 		Watches(&corev1.Pod{}, r.fromPod()).
 		Watches(&doryv1alpha1.Processor{}, r.fromTwin(), comingAndGoing()).
 		Watches(&doryv1alpha1.ProcessorEpoch{}, r.fromEpoch()).

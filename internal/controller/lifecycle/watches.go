@@ -83,8 +83,28 @@ func edgeNodesOf(o client.Object) []string {
 	return nil
 }
 
+// fromProcessor lets what only wants to be acknowledged, and what a new leader finds, wait behind the starts of others.
+func (r *Reconciler) fromProcessor() handler.EventHandler {
+	enqueue := func(o client.Object, canWait bool, q requestQueue) {
+		add(q, canWait, []reconcile.Request{request(o.GetNamespace(), o.GetName())})
+	}
+	return handler.Funcs{
+		CreateFunc: func(_ context.Context, e event.CreateEvent, q requestQueue) { enqueue(e.Object, e.IsInInitialList, q) },
+		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q requestQueue) {
+			enqueue(e.ObjectNew, dormant(e.ObjectOld) && dormant(e.ObjectNew), q)
+		},
+		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q requestQueue) { enqueue(e.Object, false, q) },
+	}
+}
+
+// dormant Processors run nothing and are to run nothing.
+func dormant(o client.Object) bool {
+	p := o.(*doryv1alpha1.Processor)
+	return p.Suspended() && p.Status.Instance == nil && p.DeletionTimestamp == nil
+}
+
 // relevantProcessorChanges leaves out the status, but for what decides how the next pod looks.
-func relevantProcessorChanges() builder.ForOption {
+func relevantProcessorChanges() builder.WatchesOption {
 	learned := predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		before, after := e.ObjectOld.(*doryv1alpha1.Processor), e.ObjectNew.(*doryv1alpha1.Processor)
 		return before.Status.LivenessPath != after.Status.LivenessPath
