@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/clock"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/test/bench/podlog"
 	"github.com/dory-io/dory/test/bench/report"
 )
 
@@ -19,17 +20,17 @@ import (
 type world struct {
 	t    *testing.T
 	root string
-	book *logbook
+	book *podlog.Book
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, root: t.TempDir()}
 	var err error
-	if w.book, err = keepLogs(t.Context(), w.root, "ns", clock.RealClock{}); err != nil {
+	if w.book, err = podlog.Keep(t.Context(), w.root, "ns", clock.RealClock{}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(w.book.close)
+	t.Cleanup(w.book.Close)
 	return w
 }
 
@@ -56,16 +57,18 @@ func (w *world) write(pod, uid string, parts ...string) {
 	if err := os.WriteFile(path, []byte(strings.Join(parts, "")), 0o600); err != nil {
 		w.t.Fatal(err)
 	}
-	w.book.look()
+	if _, err := w.book.Of(pod); err != nil { // It keeps what it has seen.
+		w.t.Fatal(err)
+	}
 }
 
-func (w *world) chapters(prefix string) []*chapter {
+func (w *world) chapters(prefix string) []*podlog.Chapter {
 	w.t.Helper()
-	files, err := w.book.of(prefix)
+	files, err := w.book.Of(prefix)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	all, err := chapters(files)
+	all, err := podlog.Chapters(files)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -91,11 +94,8 @@ func TestPausesOfMoves(t *testing.T) {
 	all := w.chapters("dory-a-")
 	rolledBack := move{phase: doryv1alpha1.MigrationRolledBack, source: "dory-a-1", target: "dory-a-2"}
 	found, err := turns(live(rolledBack, succeeded("dory-a-1", "dory-a-3"), succeeded("dory-a-3", "dory-a-4")), all)
-	if err != nil || len(found) != 2 || found[0] != (turn{pause: 11 * time.Millisecond}) || found[1] != (turn{pause: 8 * time.Millisecond}) {
+	if err != nil || len(found) != 2 || found[0] != (podlog.Turn{Pause: 11 * time.Millisecond}) || found[1] != (podlog.Turn{Pause: 8 * time.Millisecond}) {
 		t.Errorf("%+v, %v", found, err)
-	}
-	if longest(found) != 11*time.Millisecond || longest(nil) != 0 {
-		t.Errorf("longest: %s", longest(found))
 	}
 	if _, err := turns(live(succeeded("dory-a-4", "dory-a-2")), all); err == nil || !strings.Contains(err.Error(), "dory-a-2") {
 		t.Errorf("a move to a pod that did nothing: %v", err)
@@ -108,7 +108,7 @@ func TestPausesOfOverlap(t *testing.T) {
 	w.write("dory-a-1", "u1", iterations(1, 500, 1000))
 	w.write("dory-a-2", "u2", iterations(1, 100, 1200), iterations(350, 900, 1360))
 	found, err := turns(live(succeeded("dory-a-1", "dory-a-2")), w.chapters("dory-a-"))
-	if err != nil || found[0] != (turn{both: 139 * time.Millisecond}) {
+	if err != nil || found[0] != (podlog.Turn{Both: 139 * time.Millisecond}) {
 		t.Errorf("%+v, %v: the source worked until 1499, the target with its state from 1360", found, err)
 	}
 }
@@ -123,43 +123,8 @@ func TestPausesOfAStatefulSet(t *testing.T) {
 	}
 	w.write("s-0", "u5", iterations(201, 300, 4000))
 	found, err := turns(s, w.chapters(prefixOf(s)))
-	if err != nil || found[0].pause != 1901*time.Millisecond || found[1].pause != 901*time.Millisecond {
+	if err != nil || found[0].Pause != 1901*time.Millisecond || found[1].Pause != 901*time.Millisecond {
 		t.Errorf("%+v, %v", found, err)
-	}
-}
-
-func TestLogsAreReadThoughTheyAreGone(t *testing.T) {
-	w := newWorld(t)
-	w.write("dory-a-1", "u1", iterations(1, 10, 1000))
-	path := w.path("dory-a-1", "u1")
-	if err := os.Rename(path, path+".20260101-000000"); err != nil { // As the kubelet does with a large one.
-		t.Fatal(err)
-	}
-	w.write("dory-a-1", "u1", iterations(11, 15, 1010), "2026-01-01T00:00:00Z stdout P {\"n\":16,\"hash\":", "\n2026-01-01T00:00:00Z stdout F \"x\",\"ns\":1015000000}\n")
-	if err := os.RemoveAll(w.root); err != nil {
-		t.Fatal(err)
-	}
-	all := w.chapters("dory-a-")
-	if len(all) != 1 || all[0].iterations != 16 || !all[0].caughtUp.Equal(all[0].first) || !all[0].last.Equal(time.UnixMilli(1015)) {
-		t.Errorf("%+v", all)
-	}
-}
-
-func TestThereAreNoLogs(t *testing.T) {
-	if _, err := keepLogs(t.Context(), filepath.Join(t.TempDir(), "none"), "ns", clock.RealClock{}); err == nil || !strings.Contains(err.Error(), "-pod-logs") {
-		t.Errorf("%v", err)
-	}
-}
-
-func TestAnOldCounterIsNoMeasure(t *testing.T) {
-	w := newWorld(t)
-	w.write("dory-a-1", "u1", "2026-01-01T00:00:00Z stdout F {\"n\":1,\"hash\":\"x\"}\n")
-	files, err := w.book.of("dory-a-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := chapters(files); err == nil || !strings.Contains(err.Error(), "nanoseconds") {
-		t.Errorf("%v", err)
 	}
 }
 
@@ -231,28 +196,5 @@ func TestFiguresAndVerdict(t *testing.T) {
 	b, verdict := judged([]*story{bad})
 	if verdict == nil || !strings.Contains(verdict.Error(), "live_64k: {Lines:2 Lost:0 Repeated:1") || b.figures["repeated"] != int64(1) {
 		t.Errorf("%v, %v", verdict, b.figures["repeated"])
-	}
-}
-
-func TestBothSidesRunTheSamePod(t *testing.T) {
-	b := bench{namespace: "ns", counterImage: "counter:dev", interval: time.Millisecond}
-	set, err := b.statefulSet(&story{kind: statefulSet, name: "s"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := set.Spec.Template
-	if len(template.Finalizers) > 0 || len(template.Labels) != 1 || len(template.OwnerReferences) > 0 {
-		t.Errorf("the template has what is Dory's own: %+v", template.ObjectMeta)
-	}
-	container := template.Spec.Containers[0]
-	env := map[string]string{}
-	for _, e := range container.Env {
-		env[e.Name] = e.Value
-	}
-	if env["POD_NAME"] != "s-0" || env["PROCESSOR_ID"] != "s" || env["DORY_STATE_CONFIGMAP"] != "dory-state-s" || env["COUNTER_INTERVAL"] != "1ms" || env["COUNTER_PAYLOAD_BYTES"] != "65408" {
-		t.Errorf("%v", env)
-	}
-	if container.Lifecycle == nil || container.ReadinessProbe == nil || container.ReadinessProbe.HTTPGet.Path != "/ready" {
-		t.Errorf("%+v", container)
 	}
 }

@@ -14,11 +14,12 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
 	"k8s.io/utils/clock"
+
+	"github.com/dory-io/dory/test/bench/cluster"
 )
 
 func main() {
@@ -41,18 +42,10 @@ func main() {
 		b.moves, b.others, b.transfers = 4, 2, 10
 	}
 	if b.podLogs == "" {
-		b.podLogs = filepath.Join(clusterState(b.root), "nodes", "*", "pod-logs")
+		b.podLogs = cluster.PodLogs(b.root)
 	}
 	if err := b.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench-handoff:", errors.Join(err, context.Cause(ctx)))
 		os.Exit(1)
 	}
-}
-
-// clusterState is where the local cluster keeps its files.
-func clusterState(root string) string {
-	if state := os.Getenv("DORY_CLUSTER_STATE"); state != "" {
-		return state
-	}
-	return filepath.Join(root, ".run", "cluster")
 }

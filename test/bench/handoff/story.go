@@ -3,23 +3,20 @@ package main
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/test/bench/cluster"
+	"github.com/dory-io/dory/test/bench/workload"
 )
 
 const (
 	kib = 1 << 10
 	mib = 1 << 20
-	// envelope is how much of a state is not the payload, so that the whole is as large as it is called.
-	envelope = 128
 )
 
 // kind is what is compared.
@@ -136,8 +133,8 @@ func (b *bench) tellAll(ctx context.Context, stories <-chan *story) error {
 
 // moveProcessor moves a processor to and fro between two nodes.
 func (b *bench) moveProcessor(ctx context.Context, s *story) error {
-	p := b.counter(s)
-	if err := b.k8s.Create(ctx, p); err != nil {
+	p := b.counter(s).Processor()
+	if err := b.cluster.Client.Create(ctx, p); err != nil {
 		return err
 	}
 	for i := range s.moves {
@@ -145,7 +142,7 @@ func (b *bench) moveProcessor(ctx context.Context, s *story) error {
 		if err != nil {
 			return err
 		}
-		ended, err := b.move(ctx, s, i, b.otherNode(from))
+		ended, err := b.move(ctx, s, i, b.cluster.OtherNode(from))
 		if err != nil {
 			return err
 		}
@@ -157,34 +154,23 @@ func (b *bench) moveProcessor(ctx context.Context, s *story) error {
 	if _, err := b.runningOn(ctx, s.name); err != nil {
 		return err
 	}
-	return b.k8s.Delete(ctx, p)
+	return b.cluster.Client.Delete(ctx, p)
 }
 
-// counter counts as fast as it is told to, with as much state as its kind.
-func (b *bench) counter(s *story) *doryv1alpha1.Processor {
-	return &doryv1alpha1.Processor{
-		ObjectMeta: metav1.ObjectMeta{Namespace: b.namespace, Name: s.name},
-		Spec: doryv1alpha1.ProcessorSpec{
-			Image: b.counterImage,
-			Env: []corev1.EnvVar{
-				{Name: "COUNTER_INTERVAL", Value: b.interval.String()},
-				{Name: "COUNTER_PAYLOAD_BYTES", Value: strconv.Itoa(s.kind.stateBytes - envelope)},
-			},
-			// No limit of CPU: a throttled counter would be measured, and not the move.
-			Resources: &doryv1alpha1.ProcessorResources{
-				Requests: corev1.ResourceList{"cpu": resource.MustParse("50m"), "memory": resource.MustParse("64Mi")},
-				Limits:   corev1.ResourceList{"memory": resource.MustParse("512Mi")},
-			},
-		},
+// counter is what a story moves, with as much state as its kind.
+func (b *bench) counter(s *story) workload.Counter {
+	return workload.Counter{
+		Namespace: b.cluster.Namespace, Name: s.name, Image: b.counterImage, Interval: b.interval, StateBytes: s.kind.stateBytes,
+		CPU: "50m", Memory: "64Mi",
 	}
 }
 
 // runningOn waits until the processor runs, and answers on which node.
 func (b *bench) runningOn(ctx context.Context, name string) (string, error) {
 	node := ""
-	err := b.until(ctx, "a running instance", func(ctx context.Context) (bool, string, error) {
+	err := cluster.Until(ctx, "a running instance", func(ctx context.Context) (bool, string, error) {
 		var p doryv1alpha1.Processor
-		if err := b.k8s.Get(ctx, client.ObjectKey{Namespace: b.namespace, Name: name}, &p); err != nil {
+		if err := b.cluster.Client.Get(ctx, client.ObjectKey{Namespace: b.cluster.Namespace, Name: name}, &p); err != nil {
 			return false, "", err
 		}
 		if p.Status.Instance != nil {
@@ -195,29 +181,20 @@ func (b *bench) runningOn(ctx context.Context, name string) (string, error) {
 	return node, err
 }
 
-func (b *bench) otherNode(than string) string {
-	for _, node := range b.nodes {
-		if node != than {
-			return node
-		}
-	}
-	return ""
-}
-
 // move asks for one move, and waits for its end.
 func (b *bench) move(ctx context.Context, s *story, i int, to string) (move, error) {
 	m := &doryv1alpha1.ProcessorMigration{
-		ObjectMeta: metav1.ObjectMeta{Namespace: b.namespace, Name: fmt.Sprintf("%s-%03d", s.name, i)},
+		ObjectMeta: metav1.ObjectMeta{Namespace: b.cluster.Namespace, Name: fmt.Sprintf("%s-%03d", s.name, i)},
 		Spec: doryv1alpha1.ProcessorMigrationSpec{
 			Processor: s.name, Reason: doryv1alpha1.MigrationManual, TargetNode: to, Strategy: s.kind.strategy,
 		},
 	}
 	began := b.clock.Now()
-	if err := b.k8s.Create(ctx, m); err != nil {
+	if err := b.cluster.Client.Create(ctx, m); err != nil {
 		return move{}, err
 	}
-	err := b.until(ctx, "the end of ProcessorMigration "+m.Name, func(ctx context.Context) (bool, string, error) {
-		err := b.k8s.Get(ctx, client.ObjectKeyFromObject(m), m)
+	err := cluster.Until(ctx, "the end of ProcessorMigration "+m.Name, func(ctx context.Context) (bool, string, error) {
+		err := b.cluster.Client.Get(ctx, client.ObjectKeyFromObject(m), m)
 		return m.Ended(), fmt.Sprintf("%+v", m.Status), err
 	})
 	if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -17,6 +18,7 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/statexfer"
+	"github.com/dory-io/dory/test/bench/cluster"
 	"github.com/dory-io/dory/test/bench/meter"
 )
 
@@ -59,7 +61,7 @@ func (b *bench) compareTransfers(ctx context.Context) error {
 	b.figures["transfer_mib_per_s"] = meter.Rounded(float64(size)/mib/our.Seconds(), 0)
 	b.figures["transfer_over_plain"] = meter.Rounded(float64(their)/float64(our), 3)
 	for _, p := range []peer{source, target} {
-		if err := b.k8s.Delete(ctx, p.pod, client.GracePeriodSeconds(0)); err != nil {
+		if err := b.cluster.Client.Delete(ctx, p.pod, client.GracePeriodSeconds(0)); err != nil {
 			return err
 		}
 	}
@@ -98,16 +100,16 @@ func transfer(ctx context.Context, c *statexfer.Client, source, target statexfer
 
 // startPeers starts a processor that works on one node, and a standby on the other.
 func (b *bench) startPeers(ctx context.Context) (source, target peer, err error) {
-	peers := []*corev1.Pod{b.peer("source", b.nodes[0], doryv1alpha1.RolePrimary), b.peer("target", b.nodes[1], doryv1alpha1.RoleStandby)}
+	peers := []*corev1.Pod{b.peer("source", b.cluster.Nodes[0], doryv1alpha1.RolePrimary), b.peer("target", b.cluster.Nodes[1], doryv1alpha1.RoleStandby)}
 	for _, p := range peers {
-		if err := b.k8s.Create(ctx, p); err != nil {
+		if err := b.cluster.Client.Create(ctx, p); err != nil {
 			return peer{}, peer{}, err
 		}
 	}
 	for _, p := range peers {
-		err := b.until(ctx, "a ready pod "+p.Name, func(ctx context.Context) (bool, string, error) {
-			err := b.k8s.Get(ctx, client.ObjectKeyFromObject(p), p)
-			return ready(p), fmt.Sprintf("%+v", p.Status), err
+		err := cluster.Until(ctx, "a ready pod "+p.Name, func(ctx context.Context) (bool, string, error) {
+			err := b.cluster.Client.Get(ctx, client.ObjectKeyFromObject(p), p)
+			return cluster.Ready(p), fmt.Sprintf("%+v", p.Status), err
 		})
 		if err != nil {
 			return peer{}, peer{}, err
@@ -123,7 +125,7 @@ func peerAt(p *corev1.Pod) peer {
 
 func (b *bench) peer(name, node, role string) *corev1.Pod {
 	return &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: b.namespace, Name: "peer-" + name},
+		ObjectMeta: metav1.ObjectMeta{Namespace: b.cluster.Namespace, Name: "peer-" + name},
 		Spec: corev1.PodSpec{
 			NodeSelector:                 map[string]string{corev1.LabelHostname: node},
 			AutomountServiceAccountToken: new(false),
@@ -149,7 +151,7 @@ type copier struct{ client *http.Client }
 // seed gives the plain server of the source the very bytes that its processor answers, once it has made its state, and
 // says how many they are.
 func (b *bench) seed(ctx context.Context, c *copier, source peer) (size int, err error) {
-	err = b.until(ctx, "a state of 8 MiB", func(ctx context.Context) (bool, string, error) {
+	err = cluster.Until(ctx, "a state of 8 MiB", func(ctx context.Context) (bool, string, error) {
 		text, err := c.get(ctx, source.state.URL+"/state")
 		if err == nil && len(text) > 8*mib {
 			err = c.post(ctx, source.plain, text)
@@ -199,7 +201,7 @@ func (c *copier) post(ctx context.Context, url string, text []byte) error {
 	}
 	defer func() { _ = response.Body.Close() }() // it was read
 	if _, err := io.Copy(io.Discard, response.Body); err != nil || response.StatusCode != http.StatusOK {
-		return fmt.Errorf("POST %s: %s: %w", url, response.Status, orNone(err))
+		return errors.Join(fmt.Errorf("POST %s: answered %s", url, response.Status), err)
 	}
 	return nil
 }

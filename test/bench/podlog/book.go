@@ -1,4 +1,6 @@
-package main
+// Package podlog reads what counters printed from the files of their kubelets, and says from it how the work went from one
+// pod to the next.
+package podlog
 
 import (
 	"bufio"
@@ -19,30 +21,32 @@ import (
 // lookForLogs is how often new files are looked for. A pod lives for seconds.
 const lookForLogs = 100 * time.Millisecond
 
-// logbook reads what the containers of a namespace print, where their kubelets write it. It opens every file as soon as
+// Book reads what the containers of a namespace print, where their kubelets write it. It opens every file as soon as
 // it appears and keeps it open, so that it can be read when the pod is gone, and after the kubelet has begun another
 // file. Nothing is read before the end, so that reading disturbs nothing.
-type logbook struct {
+type Book struct {
 	pattern string
 	stop    func()
 
 	mu    sync.Mutex
-	files []logFile
+	files []File
 	err   error
 }
 
-// logFile is what a pod printed, or a part of it.
-type logFile struct {
-	// pod and uid are the pod's, path where the file was.
-	pod, uid, path string
-	file           *os.File
-	info           os.FileInfo
+// File is what a pod printed, or a part of it.
+type File struct {
+	// Pod and UID are the pod's.
+	Pod, UID string
+	path     string
+	file     *os.File
+	info     os.FileInfo
 }
 
-// keepLogs follows all containers of a namespace, those that come as well, until close.
-func keepLogs(ctx context.Context, podLogs, namespace string, clk clock.WithTicker) (*logbook, error) {
+// Keep follows all containers of a namespace, those that come as well, until Close. podLogs is a pattern for where the
+// nodes keep the logs of pods.
+func Keep(ctx context.Context, podLogs, namespace string, clk clock.WithTicker) (*Book, error) {
 	// The directory of a pod is called namespace_name_uid.
-	b := &logbook{pattern: filepath.Join(podLogs, namespace+"_*", "*", "*.log")}
+	b := &Book{pattern: filepath.Join(podLogs, namespace+"_*", "*", "*.log")}
 	if found, err := filepath.Glob(podLogs); err != nil || len(found) == 0 {
 		return nil, fmt.Errorf("no logs of pods at %s (-pod-logs): the nodes must be on this machine: %w", podLogs, orNone(err))
 	}
@@ -63,7 +67,7 @@ func orNone(err error) error {
 	return err
 }
 
-func (b *logbook) follow(ctx context.Context, clk clock.WithTicker) {
+func (b *Book) follow(ctx context.Context, clk clock.WithTicker) {
 	tick := clk.NewTicker(lookForLogs)
 	defer tick.Stop()
 	for {
@@ -76,7 +80,7 @@ func (b *logbook) follow(ctx context.Context, clk clock.WithTicker) {
 	}
 }
 
-func (b *logbook) look() {
+func (b *Book) look() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	paths, err := filepath.Glob(b.pattern)
@@ -87,7 +91,7 @@ func (b *logbook) look() {
 }
 
 // open keeps a file that is not known yet. A file that the kubelet has put another in the place of is another file.
-func (b *logbook) open(path string) error {
+func (b *Book) open(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
 		return ignoreGone(err)
@@ -106,7 +110,7 @@ func (b *logbook) open(path string) error {
 	if len(identity) != parts {
 		return errors.Join(fmt.Errorf("%s is not in a directory namespace_pod_uid", path), file.Close())
 	}
-	b.files = append(b.files, logFile{pod: identity[1], uid: identity[2], path: path, file: file, info: info})
+	b.files = append(b.files, File{Pod: identity[1], UID: identity[2], path: path, file: file, info: info})
 	return nil
 }
 
@@ -117,21 +121,22 @@ func ignoreGone(err error) error {
 	return err
 }
 
-func (b *logbook) close() {
+// Close ends it. The files cannot be read any more.
+func (b *Book) Close() {
 	b.stop()
 	for _, f := range b.files {
 		_ = f.file.Close() // it was read
 	}
 }
 
-// of are the files of the pods whose names begin like that, in the order in which they appeared.
-func (b *logbook) of(prefix string) ([]logFile, error) {
+// Of are the files of the pods whose names begin like that, in the order in which they appeared.
+func (b *Book) Of(prefix string) ([]File, error) {
 	b.look() // The last ones.
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var found []logFile
+	var found []File
 	for _, f := range b.files {
-		if strings.HasPrefix(f.pod, prefix) {
+		if strings.HasPrefix(f.Pod, prefix) {
 			found = append(found, f)
 		}
 	}
@@ -142,7 +147,7 @@ func (b *logbook) of(prefix string) ([]logFile, error) {
 const maxLine = 64 << 10
 
 // lines hands over what was printed on standard output, line by line.
-func (f logFile) lines(visit func([]byte) error) error {
+func (f File) lines(visit func([]byte) error) error {
 	entries := bufio.NewScanner(io.NewSectionReader(f.file, 0, 1<<40))
 	entries.Buffer(make([]byte, maxLine), maxLine)
 	var begun []byte
