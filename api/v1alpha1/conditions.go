@@ -66,7 +66,7 @@ const (
 	ReasonRowConflict = "RowConflict"
 )
 
-// Reasons of a ProcessorMigration that was given up, which decide whether an update is tried again by itself.
+// Reasons of a ProcessorMigration that was given up, by which others than the migration controller decide what to do next.
 const (
 	// MigrationReasonSuperseded: a newer move, or a newer spec, took its place.
 	MigrationReasonSuperseded = "Superseded"
@@ -78,6 +78,46 @@ const (
 	MigrationReasonTargetHasNoHandoff = "TargetHasNoHandoff"
 	// MigrationReasonStateRefused: the target does not take the source's state.
 	MigrationReasonStateRefused = "StateRefused"
+	// MigrationReasonCancelled: somebody called the move off, by spec.cancel or by deleting it.
+	MigrationReasonCancelled = "Cancelled"
+	// MigrationReasonDeadlineExceeded: the target had not taken over within spec.activeDeadlineSeconds.
+	MigrationReasonDeadlineExceeded = "DeadlineExceeded"
+	// MigrationReasonSourceReplaced: another pod acts than the one that spec.sourcePod names.
+	MigrationReasonSourceReplaced = "SourceReplaced"
+	// MigrationReasonTargetUnschedulable: no node took the target in time.
+	MigrationReasonTargetUnschedulable = "TargetUnschedulable"
+	// MigrationReasonTargetRejected: the API server refuses the target for a reason that may pass, such as a quota.
+	MigrationReasonTargetRejected = "TargetRejected"
+	// MigrationReasonTargetLost: the target ended, or was deleted, before it had taken over.
+	MigrationReasonTargetLost = "TargetLost"
+	// MigrationReasonSourceUnavailable: the source does not answer.
+	MigrationReasonSourceUnavailable = "SourceUnavailable"
+	// MigrationReasonStateUnauthorized: a processor does not accept the operator's token.
+	MigrationReasonStateUnauthorized = "StateUnauthorized"
+	// MigrationReasonStateInvalid: the source's answer is no state.
+	MigrationReasonStateInvalid = "StateInvalid"
+	// MigrationReasonStateTooLarge: the state is above the contract's limit.
+	MigrationReasonStateTooLarge = "StateTooLarge"
+)
+
+// The condition type Migratable of a Processor, and its reasons.
+const (
+	// ConditionMigratable is True while a drain of the instance's node would get through. It is absent until the first
+	// instance is ready.
+	ConditionMigratable = "Migratable"
+
+	// ReasonLiveMigratable: the processor moves while it works, and nothing is lost or done twice.
+	ReasonLiveMigratable = "LiveMigratable"
+	// ReasonOverlapMigratable: the processor moves while it works; what it does in between may be lost or done twice.
+	ReasonOverlapMigratable = "OverlapMigratable"
+	// ReasonRestartOnly: the processor is ended and started elsewhere from its state.
+	ReasonRestartOnly = "RestartOnly"
+	// ReasonNoOtherNode: no other node takes the processor.
+	ReasonNoOtherNode = "NoOtherNode"
+	// ReasonPinnedToEdgeNode: spec.placement.edgeNode lets the processor run on one node alone.
+	ReasonPinnedToEdgeNode = "PinnedToEdgeNode"
+	// ReasonFallbackForbidden: the processor cannot move while it works, and spec.migration.drainFallback is Never.
+	ReasonFallbackForbidden = "FallbackForbidden"
 )
 
 // The condition type Checkpointed of a Processor, and its reasons.

@@ -16,6 +16,9 @@ const (
 	// LabelMigration, on the target of a move, is the name of the ProcessorMigration that made the pod. It stays once
 	// the target acts.
 	LabelMigration = "dory.io/migration"
+	// LabelDrainedNode, on a ProcessorMigration, is the node for whose sake it was made. The move is called off when that
+	// node is not being left any more.
+	LabelDrainedNode = "dory.io/drained-node"
 	// LabelLocation carries "managed" or "edge".
 	LabelLocation = "workload-location"
 	// LabelSource says who owns an object's spec: SourceDatabase, or absent for people.
@@ -32,6 +35,9 @@ const (
 	RolePrimary = "primary"
 	// RoleStandby serves HTTP and acts only once it is promoted.
 	RoleStandby = "standby"
+	// AnnotationDrainSince, on a ProcessorMigration with the reason Drain, is when the first attempt to move its source
+	// began. The patience of whoever drains counts from it.
+	AnnotationDrainSince = "dory.io/drain-since"
 	// AnnotationStateKey, on the Secret with a namespace's state token, tells by which key the token was made.
 	AnnotationStateKey = "dory.io/state-key"
 	// AnnotationProcessorID carries the processor's id on objects whose label cannot hold it.

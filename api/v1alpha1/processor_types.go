@@ -203,7 +203,22 @@ type ProcessorPlacement struct {
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=32
 	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
+	// scheduler is who finds the node: dory, which packs nodes full and keeps a buffer on each, or default, the cluster's
+	// own. The default is default. It can change; the running instance stays where it is.
+	// +optional
+	Scheduler PlacementScheduler `json:"scheduler,omitempty"`
 }
+
+// PlacementScheduler is who finds the node of a processor.
+// +kubebuilder:validation:Enum=dory;default
+type PlacementScheduler string
+
+const (
+	// PlacementSchedulerDory packs nodes full and keeps a buffer on each.
+	PlacementSchedulerDory PlacementScheduler = "dory"
+	// PlacementSchedulerDefault is the cluster's own.
+	PlacementSchedulerDefault PlacementScheduler = "default"
+)
 
 // OnMissing says what a start means for which the processor's state cannot be had.
 // +kubebuilder:validation:Enum=Require;PreferLatest;Discard
@@ -276,6 +291,17 @@ const (
 	MigrationStopAndCopy MigrationStrategy = "StopAndCopy"
 )
 
+// DrainFallback says what becomes of a processor that cannot be moved while it works off a node that is being drained.
+// +kubebuilder:validation:Enum=Restart;Never
+type DrainFallback string
+
+const (
+	// DrainFallbackRestart ends the instance, which saves its state, and starts it elsewhere from that.
+	DrainFallbackRestart DrainFallback = "Restart"
+	// DrainFallbackNever lets the instance work on and the drain wait, while the move is tried again and again.
+	DrainFallbackNever DrainFallback = "Never"
+)
+
 // ProcessorMigrationPolicy says how a processor moves.
 // +kubebuilder:validation:MinProperties=1
 type ProcessorMigrationPolicy struct {
@@ -303,6 +329,12 @@ type ProcessorMigrationPolicy struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100
 	HistoryLimit *int32 `json:"historyLimit,omitempty"`
+	// drainFallback says what a drain does that cannot move the processor while it works: Restart, which ends the
+	// instance and starts it elsewhere from its state, or Never, which lets the drain wait. It is never asked while no
+	// node has room.
+	// +optional
+	// +default="Restart"
+	DrainFallback DrainFallback `json:"drainFallback,omitempty"`
 }
 
 // PodTemplateOverlay is merged over the generated pod.
@@ -603,4 +635,12 @@ func (p *Processor) HistoryLimit() int {
 		return defaultHistoryLimit
 	}
 	return int(*p.Spec.Migration.HistoryLimit)
+}
+
+// DrainFallback says what a drain does that cannot move the processor while it works. The default is Restart.
+func (p *Processor) DrainFallback() DrainFallback {
+	if p.Spec.Migration == nil || p.Spec.Migration.DrainFallback == "" {
+		return DrainFallbackRestart
+	}
+	return p.Spec.Migration.DrainFallback
 }

@@ -1,6 +1,10 @@
 package v1alpha1
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
 
 // MigrationReason says why a processor moves.
 // +kubebuilder:validation:Enum=Drain;Update;Consolidation;Failover;Failback;Manual
@@ -49,7 +53,8 @@ const (
 )
 
 // ProcessorMigrationSpec asks for one move of one processor.
-// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec is immutable: a migration is one move; create another"
+// +kubebuilder:validation:XValidation:rule="self.processor == oldSelf.processor && (has(self.reason) ? self.reason : \"\") == (has(oldSelf.reason) ? oldSelf.reason : \"\") && (has(self.targetNode) ? self.targetNode : \"\") == (has(oldSelf.targetNode) ? oldSelf.targetNode : \"\") && (has(self.strategy) ? self.strategy : \"\") == (has(oldSelf.strategy) ? oldSelf.strategy : \"\") && (has(self.targetRevision) ? self.targetRevision : \"\") == (has(oldSelf.targetRevision) ? oldSelf.targetRevision : \"\") && (has(self.sourcePod) ? self.sourcePod : \"\") == (has(oldSelf.sourcePod) ? oldSelf.sourcePod : \"\") && (has(self.activeDeadlineSeconds) ? self.activeDeadlineSeconds : 0) == (has(oldSelf.activeDeadlineSeconds) ? oldSelf.activeDeadlineSeconds : 0)",message="spec is immutable but for spec.cancel: a migration is one move; create another"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",message="spec.cancel cannot be taken back: create another ProcessorMigration"
 type ProcessorMigrationSpec struct {
 	// processor is the name of the Processor in this namespace that moves.
 	// +required
@@ -74,6 +79,22 @@ type ProcessorMigrationSpec struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	TargetRevision string `json:"targetRevision,omitempty"`
+	// sourcePod is the pod to leave. The move is given up when another pod acts by the time it would begin. Unset, it is
+	// whichever pod acts then.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	SourcePod string `json:"sourcePod,omitempty"`
+	// activeDeadlineSeconds is how long after its creation the move is given up, in seconds, unless the target has taken
+	// over by then. The time for which it waits for its turn counts. Unset, the timeouts of the Processor's
+	// spec.migration are all that bounds it.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	ActiveDeadlineSeconds *int64 `json:"activeDeadlineSeconds,omitempty"`
+	// cancel calls the move off: it is rolled back, unless the target has taken over already. It may be set at any time,
+	// and not be taken back.
+	// +optional
+	Cancel *bool `json:"cancel,omitempty"`
 }
 
 // ProcessorMigrationStatus is how far the move is.
@@ -208,4 +229,15 @@ func (m *ProcessorMigration) Ended() bool {
 // Active says whether the move has begun and is not over: its pods are its own to make and to end.
 func (m *ProcessorMigration) Active() bool {
 	return m.Status.Phase != "" && m.Status.Phase != MigrationPending && !m.Ended()
+}
+
+// Cancelled says whether somebody called the move off.
+func (m *ProcessorMigration) Cancelled() bool { return m.Spec.Cancel != nil && *m.Spec.Cancel }
+
+// Deadline is when the move is given up that the target has not taken over in; ok is false without one.
+func (m *ProcessorMigration) Deadline() (at time.Time, ok bool) {
+	if m.Spec.ActiveDeadlineSeconds == nil {
+		return time.Time{}, false
+	}
+	return m.CreationTimestamp.Add(time.Duration(*m.Spec.ActiveDeadlineSeconds) * time.Second), true
 }

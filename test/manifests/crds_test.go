@@ -58,6 +58,9 @@ var _ = Describe("The CRDs", func() {
 		Entry("a migration for no known reason", manifest("ProcessorMigration", "m", "{processor: p, reason: Whim}"), "spec.reason"),
 		Entry("a migration by no known strategy", manifest("ProcessorMigration", "m", "{processor: p, strategy: Fast}"),
 			"spec.strategy", `"Auto", "Live", "Overlap", "StopAndCopy"`),
+		Entry("a migration without a moment to spare", manifest("ProcessorMigration", "m", "{processor: p, activeDeadlineSeconds: 0}"), "spec.activeDeadlineSeconds"),
+		Entry("a migration from a pod without a name", manifest("ProcessorMigration", "m", `{processor: p, sourcePod: ""}`), "spec.sourcePod"),
+		Entry("an unknown fallback of drains", processor("p", "{image: a, migration: {drainFallback: Maybe}}"), "spec.migration.drainFallback", `"Restart", "Never"`),
 		Entry("a migration to a node without a name", manifest("ProcessorMigration", "m", `{processor: p, targetNode: ""}`), "spec.targetNode"),
 		Entry("checkpoints more often than every second", processor("p", "{image: a, state: {checkpointInterval: 999ms}}"),
 			"spec.state.checkpointInterval", "must be 0s, for no checkpoints, or from 1s to 24h"),
@@ -99,7 +102,8 @@ var _ = Describe("The CRDs", func() {
 		Entry("an edge node that fails over to another", manifest("EdgeNode", "e1", "{failoverPolicy: Enabled, failoverTarget: e2}")),
 		Entry("a migration that names only its processor", manifest("ProcessorMigration", "m", "processor: p")),
 		Entry("a migration that says it all", manifest("ProcessorMigration", "m",
-			"{processor: p, reason: Update, targetNode: node-1, strategy: StopAndCopy, targetRevision: 0123456789abcdef}")),
+			"{processor: p, reason: Update, targetNode: node-1, strategy: StopAndCopy, targetRevision: 0123456789abcdef, sourcePod: dory-p-x, activeDeadlineSeconds: 1, cancel: false}")),
+		Entry("a processor that no drain may restart", processor("p", "{image: a, migration: {drainFallback: Never}}")),
 		Entry("no checkpoints", processor("p", "{image: a, state: {checkpointInterval: 0s}}")),
 		Entry("a checkpoint every second", processor("p", "{image: a, state: {checkpointInterval: 1s}}")),
 		Entry("a checkpoint every day", processor("p", "{image: a, state: {checkpointInterval: 24h}}")),
@@ -138,6 +142,16 @@ var _ = Describe("The CRDs", func() {
 			spec("strategy", "Live"), "spec is immutable"),
 		Entry("a migration's revision", manifest("ProcessorMigration", "change", "{processor: p, targetRevision: a}"),
 			spec("targetRevision", nil), "spec is immutable"),
+		Entry("a migration's source", manifest("ProcessorMigration", "change", "{processor: p, sourcePod: a}"),
+			spec("sourcePod", "b"), "spec is immutable but for spec.cancel"),
+		Entry("a migration's deadline", manifest("ProcessorMigration", "change", "processor: p"),
+			spec("activeDeadlineSeconds", int64(9)), "spec is immutable but for spec.cancel"),
+		Entry("a migration's cancellation, and more", manifest("ProcessorMigration", "change", "processor: p"),
+			map[string]any{"spec": map[string]any{"cancel": true, "targetNode": "b"}}, "spec is immutable but for spec.cancel"),
+		Entry("a migration's cancellation, back again", manifest("ProcessorMigration", "change", "{processor: p, cancel: true}"),
+			spec("cancel", false), "spec.cancel cannot be taken back"),
+		Entry("a migration's cancellation, to nothing", manifest("ProcessorMigration", "change", "{processor: p, cancel: true}"),
+			spec("cancel", nil), "spec.cancel cannot be taken back"),
 		Entry("an edge node's id", manifest("EdgeNode", "change", "edgeNodeID: 0b0e3c4e-0000-4000-8000-000000000001"),
 			spec("edgeNodeID", "0b0e3c4e-0000-4000-8000-000000000002"), "spec.edgeNodeID is immutable"),
 		Entry("an edge node's organisation", manifest("EdgeNode", "change", "organizationID: 0b0e3c4e-0000-4000-8000-000000000001"),
@@ -159,6 +173,9 @@ var _ = Describe("The CRDs", func() {
 			"update": map[string]any{"strategy": "OnDelete"}, "migration": map[string]any{"strategy": "StopAndCopy"},
 		}}),
 		Entry("a migration's labels", manifest("ProcessorMigration", "change", "processor: p"), metadata("labels", "team", "audio")),
+		Entry("a migration that is called off", manifest("ProcessorMigration", "change", "processor: p"), spec("cancel", true)),
+		Entry("a migration that says more, and is called off", manifest("ProcessorMigration", "change",
+			"{processor: p, reason: Drain, targetNode: node-1, strategy: Live, targetRevision: r, sourcePod: s, activeDeadlineSeconds: 9, cancel: false}"), spec("cancel", true)),
 		Entry("the epoch and its holder", epochOf("change", 7, "pod-7"),
 			map[string]any{"spec": map[string]any{"epoch": int64(8), "holder": "pod-8"}}),
 		Entry("the holder to nobody under the same epoch", epochOf("change", 7, "pod-7"), spec("holder", nil)),
@@ -192,7 +209,7 @@ terminationGracePeriodSeconds: 35
 			HaveKeyWithValue("state", map[string]any{"checkpointInterval": "30s", "onMissing": "PreferLatest"}),
 			HaveKeyWithValue("update", map[string]any{"strategy": "Live"}),
 			HaveKeyWithValue("migration", map[string]any{
-				"strategy": "Auto", "startTimeoutSeconds": int64(300), "handoffTimeoutSeconds": int64(60), "historyLimit": int64(5),
+				"strategy": "Auto", "startTimeoutSeconds": int64(300), "handoffTimeoutSeconds": int64(60), "historyLimit": int64(5), "drainFallback": "Restart",
 			}),
 		))
 	})
@@ -209,6 +226,7 @@ terminationGracePeriodSeconds: 35
 		Expect(unsaid.StartTimeout()).To(Equal(said.StartTimeout()))
 		Expect(unsaid.HandoffTimeout()).To(Equal(said.HandoffTimeout()))
 		Expect(unsaid.HistoryLimit()).To(Equal(said.HistoryLimit()))
+		Expect(unsaid.DrainFallback()).To(Equal(said.DrainFallback()))
 	})
 
 	It("fill the defaults of the other kinds", func(ctx context.Context) {

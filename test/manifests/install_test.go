@@ -2,18 +2,23 @@ package manifests
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/dory-io/dory/internal/webhook"
 )
 
 var _ = Describe("config/default", func() {
@@ -57,6 +62,9 @@ var _ = Describe("config/default", func() {
 		Entry("remove the parts of old checkpoints", "default", "delete", "", "configmaps", ""),
 		Entry("make the key of the state tokens", "dory-system", "create", "", "secrets", ""),
 		Entry("read the key of the state tokens", "dory-system", "get", "", "secrets", "dory-state-token-key"),
+		Entry("make and replace the webhook's certificate", "dory-system", "update", "", "secrets", "dory-webhook-cert"),
+		Entry("hear of the webhook's certificate", "dory-system", "watch", "", "secrets", "dory-webhook-cert"),
+		Entry("have the API server trust the webhook", "", "patch", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "dory-eviction"),
 		Entry("give a namespace its state token", "default", "update", "", "secrets", "dory-state-token"),
 		Entry("say what it does", "default", "create", "events.k8s.io", "events", ""),
 		Entry("give processors their role", "default", "bind", "rbac.authorization.k8s.io", "clusterroles", "dory-processor"),
@@ -76,6 +84,9 @@ var _ = Describe("config/default", func() {
 		Entry("delete secrets", "default", "delete", "", "secrets", ""),
 		Entry("read secrets", "default", "get", "", "secrets", "somebody-elses"),
 		Entry("read the key of the state tokens anywhere else", "default", "get", "", "secrets", "dory-state-token-key"),
+		Entry("read the webhook's key anywhere else", "default", "get", "", "secrets", "dory-webhook-cert"),
+		Entry("change other webhooks", "", "patch", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "somebody-elses"),
+		Entry("make webhooks", "", "create", "admissionregistration.k8s.io", "validatingwebhookconfigurations", ""),
 		Entry("list the states of the cluster", "", "list", "", "configmaps", ""),
 	)
 
@@ -125,22 +136,50 @@ var _ = Describe("config/default", func() {
 		Entry("give up a fence as admins", "dory-admin", []string{"delete processorepochs"}, []string{"create processorepochs", "update processorepochs"}),
 	)
 
-	It("follows another namespace everywhere, the admission policies included", func() {
+	It("follows another namespace everywhere, the admission policies and the webhook included", func() {
 		out := build(strings.Replace(defaultKustomization(), "namespace: dory-system", "namespace: elsewhere", 1))
 		Expect(out).To(ContainSubstring("'system:serviceaccount:elsewhere:dory-operator'"))
+		hook := webhookIn(out)
+		Expect(hook.ClientConfig.Service.Namespace).To(Equal("elsewhere"))
+		Expect(hook.NamespaceSelector.MatchExpressions[0].Values).To(ConsistOf("kube-system", "elsewhere"))
 		Expect(out).NotTo(ContainSubstring("namespace: dory-system"))
 		Expect(out).NotTo(ContainSubstring("serviceaccount:dory-system"))
 	})
 
 	It("renders with the optional components", func() {
-		out := build(strings.Replace(defaultKustomization(), "components: []", "components: [../networkpolicy, ../prometheus]", 1))
+		out := build(strings.Replace(defaultKustomization(), "components: []", "components: [../networkpolicy, ../prometheus, ../webhook-ignore]", 1))
 		Expect(out).To(ContainSubstring("kind: NetworkPolicy"))
 		Expect(out).To(ContainSubstring("kind: ServiceMonitor"))
+		Expect(webhookIn(out).FailurePolicy).To(HaveValue(Equal(admissionregistrationv1.Ignore)))
+	})
+
+	It("asks about evictions at a port that the operator serves, and about nothing that keeps the cluster alive", func(ctx context.Context) {
+		configuration := &admissionregistrationv1.ValidatingWebhookConfiguration{}
+		Expect(admin.Get(ctx, client.ObjectKey{Name: "dory-eviction"}, configuration)).To(Succeed())
+		hook := configuration.Webhooks[0]
+		Expect(hook.FailurePolicy).To(HaveValue(Equal(admissionregistrationv1.Fail)))
+		Expect(hook.SideEffects).To(HaveValue(Equal(admissionregistrationv1.SideEffectClassNoneOnDryRun)))
+		Expect(hook.TimeoutSeconds).To(HaveValue(BeNumerically("<=", 5)))
+		Expect(hook.NamespaceSelector.MatchExpressions[0].Values).To(ConsistOf("kube-system", "dory-system"))
+
+		service, deployment := &corev1.Service{}, &appsv1.Deployment{}
+		Expect(admin.Get(ctx, client.ObjectKey{Namespace: hook.ClientConfig.Service.Namespace, Name: hook.ClientConfig.Service.Name}, service)).To(Succeed())
+		Expect(admin.Get(ctx, client.ObjectKey{Namespace: "dory-system", Name: "dory-operator"}, deployment)).To(Succeed())
+		Expect(service.Spec.Ports[0].Port).To(Equal(*hook.ClientConfig.Service.Port))
+		container := deployment.Spec.Template.Spec.Containers[0]
+		Expect(container.Ports).To(ContainElement(And(
+			HaveField("Name", service.Spec.Ports[0].TargetPort.StrVal),
+			WithTransform(func(p corev1.ContainerPort) string { return fmt.Sprintf("--webhook-port=%d", p.ContainerPort) }, BeElementOf(container.Args)),
+		)))
+		Expect(container.Lifecycle.PreStop.HTTPGet).To(And(HaveField("Path", webhook.DeparturePath), HaveField("Port.StrVal", service.Spec.Ports[0].TargetPort.StrVal)),
+			"a pod that ends is asked until every node knows")
+		Expect(deployment.Spec.Template.Spec.Volumes).To(BeEmpty(), "kubectl drain refuses pods with an emptyDir")
 	})
 
 	It("ships network policies that the API server takes", func() {
 		out, err := kubectl("apply", "--server-side", "--dry-run=server", "-f", filepath.Join(configDir, "networkpolicy", "default_deny_ingress.yaml"),
 			"-f", filepath.Join(configDir, "networkpolicy", "allow_metrics.yaml"),
+			"-f", filepath.Join(configDir, "networkpolicy", "allow_webhook.yaml"),
 			"-f", filepath.Join(configDir, "networkpolicy", "processors.yaml"))
 		Expect(err).NotTo(HaveOccurred(), out)
 	})
@@ -168,6 +207,21 @@ func build(kustomization string) string {
 	out, err := kubectl("kustomize", dir)
 	Expect(err).NotTo(HaveOccurred(), out)
 	return out
+}
+
+// webhookIn is the webhook of a rendered kustomization.
+func webhookIn(rendered string) admissionregistrationv1.ValidatingWebhook {
+	GinkgoHelper()
+	for document := range strings.SplitSeq(rendered, "\n---\n") {
+		if strings.Contains(document, "kind: ValidatingWebhookConfiguration") {
+			configuration := admissionregistrationv1.ValidatingWebhookConfiguration{}
+			Expect(yaml.UnmarshalStrict([]byte(document), &configuration)).To(Succeed())
+			Expect(configuration.Webhooks).To(HaveLen(1))
+			return configuration.Webhooks[0]
+		}
+	}
+	Fail("no ValidatingWebhookConfiguration")
+	return admissionregistrationv1.ValidatingWebhook{}
 }
 
 // allowed asks RBAC whether the user may do that. An empty namespace means everywhere.

@@ -24,7 +24,7 @@ type action func(ctx context.Context, o *observation, d decision) error
 
 func (r *Reconciler) actions() map[step]action {
 	return map[step]action{
-		stepLook: r.look, stepHold: r.hold, stepRelease: r.release, stepCollect: r.collect, stepNote: r.write,
+		stepLook: r.look, stepAskTurn: r.askTurn, stepHold: r.hold, stepRelease: r.release, stepCollect: r.collect, stepNote: r.write,
 		stepEnterPlacing: r.write, stepEnterStarting: r.write, stepEnterWarming: r.write, stepEnterHandingOff: r.write,
 		stepEnterRetiring: r.write, stepEnterSucceeded: r.write, stepEnterRollingBack: r.write, stepEnterRolledBack: r.write,
 		stepEnterFailed: r.write,
@@ -71,6 +71,15 @@ func (r *Reconciler) lookAtAll(ctx context.Context, o *observation) error {
 	}
 	o.sort()
 	o.revise()
+	return nil
+}
+
+func (r *Reconciler) askTurn(ctx context.Context, o *observation, d decision) error {
+	waitsFor, err := r.turn(ctx, d.migration)
+	if err != nil {
+		return fmt.Errorf("asking whether ProcessorMigration %s/%s may begin: %w", d.migration.Namespace, d.migration.Name, err)
+	}
+	o.know.turnAsked, o.know.waitsFor = true, waitsFor
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
@@ -79,7 +80,11 @@ type Config struct {
 	// nothing. Nil: nothing is needed.
 	Prepare func(ctx context.Context, p *doryv1alpha1.Processor) (string, error)
 	// States sees to it that a target finds its state that is started after its source has ended. Nil: nothing does.
-	States  StatePreparer
+	States StatePreparer
+	// Turn says what a migration has to wait for that could begin; nothing lets it begin. Nil: all may.
+	Turn func(ctx context.Context, m *doryv1alpha1.ProcessorMigration) (waitsFor string, err error)
+	// Wake brings the migrations whose turn may have come. Nil: each asks again every turnDelay.
+	Wake    <-chan event.GenericEvent
 	Options Options
 }
 
@@ -96,6 +101,8 @@ type Reconciler struct {
 	token       func(namespace string) string
 	prepare     func(ctx context.Context, p *doryv1alpha1.Processor) (string, error)
 	states      StatePreparer
+	turn        func(ctx context.Context, m *doryv1alpha1.ProcessorMigration) (waitsFor string, err error)
+	wake        <-chan event.GenericEvent
 	options     Options
 	acts        map[step]action
 	// client finds the requests of events.
@@ -110,7 +117,7 @@ func New(c Config) *Reconciler {
 	r := &Reconciler{
 		cluster: kubernetes{c.Client, c.APIReader}, processors: c.Processors, issuer: c.Issuer, checkpoints: c.Checkpoints,
 		clock: c.Clock, events: narrator{c.Recorder}, metrics: c.Metrics, newSuffix: c.NewSuffix, token: c.Token,
-		prepare: c.Prepare, states: c.States, options: c.Options, client: c.Client,
+		prepare: c.Prepare, states: c.States, turn: c.Turn, wake: c.Wake, options: c.Options, client: c.Client,
 	}
 	r.acts = r.actions()
 	return r
@@ -137,13 +144,22 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		if d.step == "" {
 			return ctrl.Result{RequeueAfter: d.after}, nil
 		}
-		if err := r.run(ctx, o, d); err != nil {
+		if err := r.run(sheltered(ctx, d), o, d); err != nil {
 			return r.conclude(ctx, err)
 		}
 		r.trace(ctx, o, d)
 	}
 	log.FromContext(ctx).Info("a pass does not come to an end, going on with another", "steps", maxSteps)
 	return ctrl.Result{RequeueAfter: retryDelay}, nil
+}
+
+// sheltered lets a handoff that began come to its end although the operator was told to stop, because the processor stands
+// still meanwhile. The manager waits for it, and keeps the leader's lease until then.
+func sheltered(ctx context.Context, d decision) context.Context {
+	if d.migration != nil && d.migration.Status.Phase == doryv1alpha1.MigrationHandingOff {
+		return context.WithoutCancel(ctx)
+	}
+	return ctx
 }
 
 func (r *Reconciler) trace(ctx context.Context, o *observation, d decision) {

@@ -62,7 +62,24 @@ func decide(o *observation) decision {
 	if chore, found := housekeep(o); found {
 		return chore
 	}
+	return punctual(o, d)
+}
+
+// punctual waits no longer than until the next deadline of a migration.
+func punctual(o *observation, d decision) decision {
+	for _, m := range o.migrations {
+		left, limited := deadlineLeft(o, m)
+		if limited && left > 0 && !m.Ended() && !o.committed(m) && (d.after == 0 || left < d.after) {
+			d = wait(left)
+		}
+	}
 	return d
+}
+
+// deadlineLeft is the time until the migration is given up that is not committed by then.
+func deadlineLeft(o *observation, m *doryv1alpha1.ProcessorMigration) (left time.Duration, limited bool) {
+	at, limited := m.Deadline()
+	return at.Sub(o.now), limited
 }
 
 // advance takes the active migration on. A cache may lag behind what this very operator did a moment ago, and most steps
@@ -109,9 +126,10 @@ func abandon(o *observation, m *doryv1alpha1.ProcessorMigration) (outcome, bool)
 	if handingOff && strategy == doryv1alpha1.MigrationStopAndCopy && (over(o.source) || going(o.source)) {
 		return outcome{}, false // There is no way back for a source that was told to end.
 	}
+	if cause, off := calledOff(m); off {
+		return cause, true
+	}
 	switch {
-	case m.DeletionTimestamp != nil:
-		return outcome{ReasonCancelled, "the ProcessorMigration was deleted before the handoff"}, true
 	case o.processor == nil || o.processor.DeletionTimestamp != nil:
 		return outcome{ReasonProcessorDeleted, "the Processor is being deleted"}, true
 	case o.processor.Suspended():
@@ -124,7 +142,45 @@ func abandon(o *observation, m *doryv1alpha1.ProcessorMigration) (outcome, bool)
 	if cause, lost := lostSource(o, m); lost {
 		return cause, true
 	}
-	return lostTarget(o, m)
+	if cause, lost := lostTarget(o, m); lost {
+		return cause, true
+	}
+	return overdue(o, m)
+}
+
+// calledOff says that somebody does not want the migration any more.
+func calledOff(m *doryv1alpha1.ProcessorMigration) (outcome, bool) {
+	switch {
+	case m.DeletionTimestamp != nil:
+		return outcome{ReasonCancelled, "the ProcessorMigration was deleted before the handoff"}, true
+	case m.Cancelled():
+		return outcome{ReasonCancelled, "spec.cancel was set before the handoff"}, true
+	}
+	return outcome{}, false
+}
+
+// overdue says that the migration has had its time, and what it waited for.
+func overdue(o *observation, m *doryv1alpha1.ProcessorMigration) (outcome, bool) {
+	left, limited := deadlineLeft(o, m)
+	if !limited || left > 0 {
+		return outcome{}, false
+	}
+	return outcome{ReasonDeadlineExceeded, fmt.Sprintf("the target had not taken over within %d s (spec.activeDeadlineSeconds): %s",
+		*m.Spec.ActiveDeadlineSeconds, lastSeen(o, m))}, true
+}
+
+// lastSeen says what a migration waits for.
+func lastSeen(o *observation, m *doryv1alpha1.ProcessorMigration) string {
+	switch m.Status.Phase {
+	case "":
+		return "it was not looked at"
+	case doryv1alpha1.MigrationPlacing:
+		return fmt.Sprintf("no node took target pod %s: %s", m.Status.TargetPod, placement(o.target))
+	case doryv1alpha1.MigrationStarting:
+		return fmt.Sprintf("target pod %s was not ready: %s", m.Status.TargetPod, unreadiness(o.target))
+	default:
+		return m.Status.Message
+	}
 }
 
 // lostSource: once the handoff of a Live move began, its own policy decides, because the target may go on.

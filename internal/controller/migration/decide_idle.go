@@ -52,11 +52,19 @@ func rescue(o *observation) (decision, bool) {
 func (o *observation) pending() []*doryv1alpha1.ProcessorMigration {
 	var found []*doryv1alpha1.ProcessorMigration
 	for _, m := range o.migrations {
-		if !m.Active() && !m.Ended() && m.DeletionTimestamp == nil {
+		if _, hopeless := inVain(o, m); !hopeless && !m.Active() && !m.Ended() {
 			found = append(found, m)
 		}
 	}
 	return found
+}
+
+// inVain says why a migration that has not begun is not to begin any more.
+func inVain(o *observation, m *doryv1alpha1.ProcessorMigration) (outcome, bool) {
+	if cause, off := calledOff(m); off {
+		return cause, true
+	}
+	return overdue(o, m)
 }
 
 // next is the oldest that was not superseded.
@@ -84,7 +92,7 @@ func (o *observation) successor(m *doryv1alpha1.ProcessorMigration) *doryv1alpha
 
 // admit lets a migration begin, or says why not.
 func admit(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
-	if o.processor == nil && !o.live {
+	if !o.live && (o.processor == nil || replaced(o, m)) {
 		return do(stepLook, m)
 	}
 	if phase, cause, refused := refuse(o, m); refused {
@@ -100,11 +108,32 @@ func admit(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
 	switch {
 	case undecided:
 		return d
+	case o.turns && !o.know.turnAsked:
+		return do(stepAskTurn, m)
+	case o.know.waitsFor != "":
+		return queueUp(o, m)
 	case !slices.Contains(m.Finalizers, Finalizer):
 		return do(stepHold, m)
 	default:
 		return begin(o, m, strategy)
 	}
+}
+
+// turnDelay is when to ask again for a turn, for the case that nobody says that it has come.
+const turnDelay = 5 * time.Second
+
+// queueUp waits in Pending until other processors have moved.
+func queueUp(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
+	cause := outcome{ReasonQueued, o.know.waitsFor}
+	if m.Status.Phase != doryv1alpha1.MigrationPending || m.Status.Reason != cause.reason || m.Status.Message != cause.message {
+		return note(o, m, cause)
+	}
+	return wait(turnDelay)
+}
+
+// replaced says that another pod acts than the one that is to be left.
+func replaced(o *observation, m *doryv1alpha1.ProcessorMigration) bool {
+	return m.Spec.SourcePod != "" && o.holderName() != m.Spec.SourcePod
 }
 
 // refuse is what no waiting can mend.
@@ -118,6 +147,8 @@ func refuse(o *observation, m *doryv1alpha1.ProcessorMigration) (doryv1alpha1.Mi
 		return failed, outcome{ReasonNothingToMove, "the Processor is being deleted"}, true
 	case p.Suspended():
 		return failed, outcome{ReasonNothingToMove, "spec.suspend of the Processor is true"}, true
+	case replaced(o, m):
+		return back, outcome{ReasonSourceReplaced, fmt.Sprintf("spec.sourcePod names pod %q, and pod %q acts", m.Spec.SourcePod, o.holderName())}, true
 	case len(m.Name) > validation.LabelValueMaxLength:
 		return back, outcome{ReasonNameTooLong, fmt.Sprintf("the name has %d characters, and the target's label %s can hold %d: create a ProcessorMigration with a shorter name",
 			len(m.Name), doryv1alpha1.LabelMigration, validation.LabelValueMaxLength)}, true
@@ -222,6 +253,11 @@ func housekeep(o *observation) (decision, bool) {
 			return first(do(stepRelease, m))
 		}
 	}
+	for _, m := range o.migrations {
+		if cause, hopeless := inVain(o, m); hopeless && m.DeletionTimestamp == nil && !m.Active() && !m.Ended() {
+			return first(enter(o, m, doryv1alpha1.MigrationRolledBack, cause))
+		}
+	}
 	for _, m := range o.pending() {
 		if newer := o.successor(m); newer != nil {
 			return first(enter(o, m, doryv1alpha1.MigrationRolledBack, outcome{ReasonSuperseded, fmt.Sprintf("ProcessorMigration %s of the same reason is newer", newer.Name)}))
@@ -249,8 +285,7 @@ func queue(o *observation, m *doryv1alpha1.ProcessorMigration) (decision, bool) 
 	return first(note(o, m, cause))
 }
 
-// collect deletes the oldest of too many ended migrations. One that says that the current spec does not work is kept,
-// because lifecycle goes by it.
+// collect deletes the oldest of too many ended migrations.
 func collect(o *observation) (decision, bool) {
 	var ended []*doryv1alpha1.ProcessorMigration
 	for _, m := range o.migrations {
@@ -274,7 +309,28 @@ func completion(m *doryv1alpha1.ProcessorMigration) time.Time {
 	return m.Status.CompletionTime.Time
 }
 
+// remembered migrations are what others decide by: lifecycle by an Update that says that the current spec does not work,
+// the drain by the last attempt to leave the pod that acts.
 func (o *observation) remembered(m *doryv1alpha1.ProcessorMigration) bool {
+	return o.speaksAgainstSpec(m) || o.lastAttempt(m)
+}
+
+func (o *observation) lastAttempt(m *doryv1alpha1.ProcessorMigration) bool {
+	attempt := func(m *doryv1alpha1.ProcessorMigration) bool {
+		return m.Spec.Reason == doryv1alpha1.MigrationDrain && m.Spec.SourcePod != "" && m.Spec.SourcePod == o.holderName() && m.DeletionTimestamp == nil
+	}
+	if !attempt(m) {
+		return false
+	}
+	for _, other := range slices.Backward(o.migrations) {
+		if attempt(other) {
+			return other.UID == m.UID
+		}
+	}
+	return false
+}
+
+func (o *observation) speaksAgainstSpec(m *doryv1alpha1.ProcessorMigration) bool {
 	return o.processor != nil && m.Spec.Reason == doryv1alpha1.MigrationUpdate && m.Status.Phase == doryv1alpha1.MigrationRolledBack &&
 		m.Spec.TargetRevision == o.revision && blamesSpec(m.Status.Reason)
 }

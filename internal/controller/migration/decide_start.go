@@ -26,11 +26,18 @@ func place(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
 }
 
 func unschedulable(o *observation, m *doryv1alpha1.ProcessorMigration) outcome {
-	said := "no scheduler has said why"
-	if condition := conditionOf(o.target, corev1.PodScheduled); condition != nil && condition.Message != "" {
-		said = condition.Message
+	return outcome{ReasonTargetUnschedulable, fmt.Sprintf("no node took target pod %s within %s: %s", m.Status.TargetPod, o.policy().StartTimeout(), placement(o.target))}
+}
+
+// placement is what the scheduler says about a pod without a node.
+func placement(p *corev1.Pod) string {
+	if p == nil {
+		return "it was not created"
 	}
-	return outcome{ReasonTargetUnschedulable, fmt.Sprintf("no node took target pod %s within %s: %s", m.Status.TargetPod, o.policy().StartTimeout(), said)}
+	if condition := conditionOf(p, corev1.PodScheduled); condition != nil && condition.Message != "" {
+		return condition.Message
+	}
+	return "no scheduler has said why"
 }
 
 // endure tries again until the deadline, where trying again can help.

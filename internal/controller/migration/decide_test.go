@@ -230,6 +230,18 @@ func TestDecideWhoMayBegin(t *testing.T) {
 		"and the older gives way": {given(with("a", 2*minute), with("m", minute, in("Pending", 0, ReasonWaitingForInstance), message("the processor has no instance yet")),
 			func(o *observation) { o.holder = nil }), "enter-rolled-back Superseded of a"},
 		"behind an active one":                {given(with("a", 2*minute, in("Placing", 0, ReasonMoving)), with("m", minute), targetPod(unbound), sameRevision), "note Queued"},
+		"its turn has to be asked for":        {given(with("m", 0), can(true), turns), "ask-turn"},
+		"and has come":                        {given(with("m", 0), can(true), turns, turn("")), "hold"},
+		"and has not come":                    {given(with("m", 0), can(true), turns, turn("10 move already")), "note Queued"},
+		"and has not come yet":                {given(with("m", 0, in("Pending", 0, ReasonQueued), message("10 move already")), can(true), turns, turn("10 move already")), "wait 5s"},
+		"another pod is to be left":           {given(with("m", 0, leaves("dory-cam-older"))), "enter-rolled-back SourceReplaced"},
+		"so the cache says":                   {given(with("m", 0, leaves("dory-cam-older")), func(o *observation) { o.live = false }), "look"},
+		"this pod is to be left":              {given(with("m", 0, leaves("dory-cam-old"))), "ask-source"},
+		"called off":                          {given(with("m", 0, calledOffAlready)), "enter-rolled-back Cancelled"},
+		"called off while it waits":           {given(with("m", 0, in("Pending", 0, ReasonQueued), held, calledOffAlready)), "enter-rolled-back Cancelled"},
+		"one called off is in nobody's way":   {given(with("m", minute), with("b", 0, calledOffAlready)), "ask-source"},
+		"its time is up":                      {given(with("m", minute, within(60)), holder(unready)), "enter-rolled-back DeadlineExceeded"},
+		"its time is up soon":                 {given(with("m", minute, within(90), in("Pending", minute, ReasonWaitingForInstance), message("pod dory-cam-old is not ready, so that it cannot hand over its state")), holder(unready)), "wait 30s"},
 		"an ended one is let go":              {given(with("m", minute, in("Succeeded", 0, ReasonMoved), held)), "release"},
 		"a deleted one that never began":      {given(with("m", minute, deleted)), "await"},
 		"a deleted one that was held already": {given(with("m", minute, deleted, held)), "release"},
@@ -239,6 +251,75 @@ func TestDecideWhoMayBegin(t *testing.T) {
 				t.Errorf("decided %q, want %q", got, test.want)
 			}
 		})
+	}
+}
+
+func turns(o *observation) { o.turns = true }
+
+func turn(waitsFor string) change {
+	return func(o *observation) { o.know.turnAsked, o.know.waitsFor = true, waitsFor }
+}
+
+func leaves(name string) func(*doryv1alpha1.ProcessorMigration) {
+	return func(m *doryv1alpha1.ProcessorMigration) {
+		m.Spec.Reason, m.Spec.SourcePod = doryv1alpha1.MigrationDrain, name
+	}
+}
+
+func calledOffAlready(m *doryv1alpha1.ProcessorMigration) { m.Spec.Cancel = new(true) }
+
+func within(seconds int64) func(*doryv1alpha1.ProcessorMigration) {
+	return func(m *doryv1alpha1.ProcessorMigration) { m.Spec.ActiveDeadlineSeconds = &seconds }
+}
+
+func TestDecideToGiveUp(t *testing.T) {
+	const second = time.Second
+	ending := func(o *observation) { t := metav1.NewTime(now); o.source.DeletionTimestamp = &t }
+	stopping := func(m *doryv1alpha1.ProcessorMigration) { m.Status.Strategy = doryv1alpha1.MigrationStopAndCopy }
+	for name, test := range map[string]struct {
+		o    *observation
+		want string
+	}{
+		"called off in Placing":               {given(with("m", 0, in("Placing", 0, ""), calledOffAlready), sameRevision, targetPod(unbound)), "enter-rolling-back Cancelled"},
+		"called off in the handoff":           {given(with("m", 0, in("HandingOff", 0, ""), calledOffAlready), targetPod()), "enter-rolling-back Cancelled"},
+		"on a cache's word alone":             {given(with("m", 0, in("HandingOff", 0, ""), calledOffAlready), targetPod(), func(o *observation) { o.live = false }), "look"},
+		"called off too late":                 {given(with("m", 0, in("HandingOff", 0, ""), calledOffAlready), targetPod(), handedOver), "check-target"},
+		"called off when the source ends":     {given(with("m", 0, in("HandingOff", 0, ""), stopping, calledOffAlready), ending), "await"},
+		"overdue without a node":              {given(with("m", 60*second, in("Placing", 50*second, ""), within(60)), sameRevision, targetPod(unbound)), "enter-rolling-back DeadlineExceeded"},
+		"overdue and not ready":               {given(with("m", 60*second, in("Starting", 50*second, ""), within(60)), sameRevision, targetPod(unready)), "enter-rolling-back DeadlineExceeded"},
+		"overdue in the handoff":              {given(with("m", 60*second, in("HandingOff", second, ""), within(60)), targetPod()), "enter-rolling-back DeadlineExceeded"},
+		"overdue after the handoff":           {given(with("m", 60*second, in("HandingOff", second, ""), within(60)), targetPod(), handedOver), "check-target"},
+		"overdue when the source ends":        {given(with("m", 60*second, in("HandingOff", second, ""), stopping, within(60)), ending), "await"},
+		"overdue soon":                        {given(with("m", 50*second, in("Placing", 50*second, ""), within(60)), sameRevision, targetPod(unbound)), "wait 10s"},
+		"the deadline is later than the rest": {given(with("m", 50*second, in("Placing", 50*second, ""), within(600)), sameRevision, targetPod(unbound)), "wait 4m10s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := decide(test.o).String(); got != test.want {
+				t.Errorf("decided %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+// The last attempt to leave a pod says to the drain what to try next.
+func TestCollectKeepsWhatDrainsGoBy(t *testing.T) {
+	none := int32(0)
+	o := given(
+		processor(func(p *doryv1alpha1.Processor) {
+			p.Spec.Migration = &doryv1alpha1.ProcessorMigrationPolicy{HistoryLimit: &none}
+		}),
+		with("a", 3*time.Hour, leaves("dory-cam-old"), in("RolledBack", 3*time.Hour, ReasonDeadlineExceeded)),
+		with("b", 2*time.Hour, leaves("dory-cam-old"), in("RolledBack", 2*time.Hour, ReasonDeadlineExceeded)),
+		with("c", time.Hour, leaves("dory-cam-older"), in("Succeeded", time.Hour, ReasonMoved)),
+	)
+	for _, want := range []string{"collect of a", "collect of c", "await"} {
+		d := decide(o)
+		if d.String() != want {
+			t.Fatalf("decided %q, want %q", d, want)
+		}
+		if d.migration != nil {
+			o.drop(d.migration)
+		}
 	}
 }
 

@@ -40,14 +40,19 @@ type observation struct {
 	missingNodes map[string]bool
 	// suffix makes the name of the next target.
 	suffix string
-	now    time.Time
-	know   knowledge
+	// turns says that a migration has to ask for its turn before it begins.
+	turns bool
+	now   time.Time
+	know  knowledge
 }
 
 // knowledge is what a pass learned from its own steps. It is lost with the pass, on purpose: the next one asks anew.
 type knowledge struct {
 	// trouble is why the last step did not do what it should.
 	trouble *trouble
+	// turnAsked says that it was asked whether the next migration may begin, and waitsFor what it has to wait for.
+	turnAsked bool
+	waitsFor  string
 	// sourceCan and targetCan are their capabilities.
 	sourceCan, targetCan *statexfer.Capabilities
 	// sourceIs and targetIs are which process each of them is, and its role.
@@ -98,7 +103,7 @@ func (o *observation) troubled(at step, err error) error {
 }
 
 func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*observation, error) {
-	o := &observation{key: key, now: r.clock.Now(), suffix: r.newSuffix(), missingNodes: map[string]bool{}}
+	o := &observation{key: key, now: r.clock.Now(), suffix: r.newSuffix(), turns: r.turn != nil, missingNodes: map[string]bool{}}
 	var err error
 	if o.processor, err = r.cluster.processor(ctx, key, cached); err != nil {
 		return nil, err

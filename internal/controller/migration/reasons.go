@@ -4,7 +4,7 @@ import doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 
 // Reasons of a migration's status: one word each for why it is where it is.
 const (
-	// ReasonQueued waits for another migration of the processor.
+	// ReasonQueued waits for another migration of the processor, or until fewer processors move.
 	ReasonQueued = "Queued"
 	// ReasonWaitingForInstance waits until there is an instance that can be moved.
 	ReasonWaitingForInstance = "WaitingForInstance"
@@ -15,8 +15,12 @@ const (
 
 	// ReasonSuperseded gave way to a newer migration or a newer spec.
 	ReasonSuperseded = doryv1alpha1.MigrationReasonSuperseded
-	// ReasonCancelled was deleted before the handoff was committed.
-	ReasonCancelled = "Cancelled"
+	// ReasonCancelled was called off before the handoff was committed: by spec.cancel, or by being deleted.
+	ReasonCancelled = doryv1alpha1.MigrationReasonCancelled
+	// ReasonDeadlineExceeded was not committed within spec.activeDeadlineSeconds.
+	ReasonDeadlineExceeded = doryv1alpha1.MigrationReasonDeadlineExceeded
+	// ReasonSourceReplaced found another pod acting than the one that spec.sourcePod names.
+	ReasonSourceReplaced = doryv1alpha1.MigrationReasonSourceReplaced
 	// ReasonProcessorNotFound names a Processor that does not exist.
 	ReasonProcessorNotFound = "ProcessorNotFound"
 	// ReasonProcessorDeleted lost its Processor.
@@ -37,22 +41,22 @@ const (
 	// ReasonTargetInvalid has a target that cannot be made from the Processor's spec.
 	ReasonTargetInvalid = doryv1alpha1.MigrationReasonTargetInvalid
 	// ReasonTargetRejected has a target that the API server refuses for a reason that may pass, such as a quota.
-	ReasonTargetRejected = "TargetRejected"
+	ReasonTargetRejected = doryv1alpha1.MigrationReasonTargetRejected
 	// ReasonTargetUnschedulable has a target that no node took in time.
-	ReasonTargetUnschedulable = "TargetUnschedulable"
+	ReasonTargetUnschedulable = doryv1alpha1.MigrationReasonTargetUnschedulable
 	// ReasonTargetNotReady has a target that did not become ready in time, or cannot.
 	ReasonTargetNotReady = doryv1alpha1.MigrationReasonTargetNotReady
 	// ReasonTargetHasNoHandoff has a target that does not support the handoff that its source does.
 	ReasonTargetHasNoHandoff = doryv1alpha1.MigrationReasonTargetHasNoHandoff
 	// ReasonTargetLost has a target that ended, or is being deleted.
-	ReasonTargetLost = "TargetLost"
+	ReasonTargetLost = doryv1alpha1.MigrationReasonTargetLost
 	// ReasonTargetUnavailable has a target that does not answer.
 	ReasonTargetUnavailable = "TargetUnavailable"
 
 	// ReasonSourceHasNoHandoff is to be Live for a processor that cannot.
 	ReasonSourceHasNoHandoff = "SourceHasNoHandoff"
 	// ReasonSourceUnavailable has a source that does not answer.
-	ReasonSourceUnavailable = "SourceUnavailable"
+	ReasonSourceUnavailable = doryv1alpha1.MigrationReasonSourceUnavailable
 	// ReasonSourceLost has a source that ended before the target took over.
 	ReasonSourceLost = "SourceLost"
 	// ReasonSourceRestarted has a source that went back to an older state than the one that the target holds already.
@@ -61,11 +65,11 @@ const (
 	ReasonHolderChanged = "HolderChanged"
 
 	// ReasonStateUnauthorized met a processor that does not accept the operator's token.
-	ReasonStateUnauthorized = "StateUnauthorized"
+	ReasonStateUnauthorized = doryv1alpha1.MigrationReasonStateUnauthorized
 	// ReasonStateInvalid got an answer that is no state.
-	ReasonStateInvalid = "StateInvalid"
+	ReasonStateInvalid = doryv1alpha1.MigrationReasonStateInvalid
 	// ReasonStateTooLarge has a state above the contract's limit.
-	ReasonStateTooLarge = "StateTooLarge"
+	ReasonStateTooLarge = doryv1alpha1.MigrationReasonStateTooLarge
 	// ReasonStateRefused has a target that does not take the state.
 	ReasonStateRefused = doryv1alpha1.MigrationReasonStateRefused
 	// ReasonStateMismatch has a target that took the state and holds another one.

@@ -16,6 +16,8 @@ const (
 	stepLook step = "look"
 	// stepAskSource asks which capabilities the source has.
 	stepAskSource step = "ask-source"
+	// stepAskTurn asks whether the move may begin now, or has to wait until fewer processors move.
+	stepAskTurn step = "ask-turn"
 	// stepHold puts the finalizer on the migration.
 	stepHold step = "hold"
 	// stepNote writes why a migration waits.
@@ -87,7 +89,7 @@ const (
 
 // steps lists them all; the fault tests kill the operator before and after each.
 var steps = []step{
-	stepLook, stepAskSource, stepHold, stepNote, stepEnterPlacing, stepCreateTarget, stepEnterStarting, stepAskTarget,
+	stepLook, stepAskSource, stepAskTurn, stepHold, stepNote, stepEnterPlacing, stepCreateTarget, stepEnterStarting, stepAskTarget,
 	stepEnterWarming, stepRehearse, stepCapture, stepWarm, stepReserve, stepEnterHandingOff, stepAside, stepCheckSource,
 	stepCheckTarget, stepQuiesce, stepRestore, stepVerify, stepConfirm, stepCommit, stepPromote, stepAdopt, stepEnterRetiring,
 	stepDeleteSource, stepEnterSucceeded, stepEnterRollingBack, stepResume, stepGather, stepSave, stepReviveIssue,

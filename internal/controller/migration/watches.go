@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 )
@@ -27,14 +28,17 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 	if err := mgr.GetFieldIndexer().IndexField(ctx, &doryv1alpha1.ProcessorMigration{}, indexProcessor, byProcessor); err != nil {
 		return fmt.Errorf("adding the index %s: %w", indexProcessor, err)
 	}
-	return ctrl.NewControllerManagedBy(mgr).
+	b := ctrl.NewControllerManagedBy(mgr).
 		Named("migration").
 		Watches(&doryv1alpha1.ProcessorMigration{}, handler.EnqueueRequestsFromMapFunc(fromMigration)).
 		Watches(&doryv1alpha1.Processor{}, r.ifMoving(processorItself), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&corev1.Pod{}, r.ifMoving(processorOfPod)).
 		Watches(&doryv1alpha1.ProcessorEpoch{}, r.ifMoving(r.processorOfEpoch)).
-		WithOptions(r.controllerOptions()).
-		Complete(r)
+		WithOptions(r.controllerOptions())
+	if r.wake != nil {
+		b = b.WatchesRawSource(source.Channel(r.wake, handler.EnqueueRequestsFromMapFunc(fromMigration)))
+	}
+	return b.Complete(r)
 }
 
 func fromMigration(_ context.Context, o client.Object) []reconcile.Request {

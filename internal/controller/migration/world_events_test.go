@@ -156,8 +156,25 @@ func (w *world) survives(without *process) bool {
 	return false
 }
 
+// judgeBeginning: what was called off does not begin, nor does a move off a pod that does not act.
+func (w *world) judgeBeginning(before, m *doryv1alpha1.ProcessorMigration) {
+	at, limited := m.Deadline()
+	switch {
+	case before.Active() || !m.Active():
+	case m.Cancelled():
+		w.violate("migration %s begins, which was called off", m.Name)
+	case limited && w.now.Sub(at) > time.Minute:
+		w.violate("migration %s begins after its deadline", m.Name)
+	case m.Spec.SourcePod != "" && m.Status.SourcePod != m.Spec.SourcePod:
+		w.violate("migration %s moves pod %s, and was to move pod %s", m.Name, m.Status.SourcePod, m.Spec.SourcePod)
+	}
+}
+
 // judgeEnd: a migration that says that somebody acts must not be mistaken.
 func (w *world) judgeEnd(m *doryv1alpha1.ProcessorMigration) {
+	if c := m.Cancelled(); !c && m.DeletionTimestamp == nil && m.Ended() && m.Status.Reason == ReasonCancelled {
+		w.violate("migration %s was never called off", m.Name)
+	}
 	var who string
 	switch m.Status.Phase {
 	case doryv1alpha1.MigrationSucceeded:
@@ -377,7 +394,8 @@ func (w *world) mishap(percent int) {
 		return
 	}
 	mishaps := []func(){
-		w.crash, w.crash, w.partition, w.nodeDies, w.deletesPod, w.deletesMigration, w.stripsFinalizer, w.migrates, w.migrates,
+		w.crash, w.crash, w.partition, w.nodeDies, w.deletesPod, w.deletesMigration, w.stripsFinalizer, w.cancels, w.cancels,
+		w.migrates, w.migrates,
 		w.changesSpec, w.suspends, w.resumes, w.stubbornness, w.refusal, w.forgetfulness, w.noRoom, w.reissues, w.deletesProcessor,
 	}
 	mishaps[w.rand.IntN(len(mishaps))]()
@@ -460,6 +478,18 @@ func (w *world) stripsFinalizer() {
 	}
 }
 
+func (w *world) cancels() {
+	if m := w.anyMigration(); m != nil {
+		w.note("EVENT: somebody calls migration %s off", m.Name)
+		w.cancel(m)
+	}
+}
+
+func (w *world) cancel(m *doryv1alpha1.ProcessorMigration) {
+	m.Spec.Cancel, m.ResourceVersion = new(true), w.nextVersion()
+	m.Generation++
+}
+
 func (w *world) migrates() {
 	w.names++
 	m := &doryv1alpha1.ProcessorMigration{
@@ -471,6 +501,12 @@ func (w *world) migrates() {
 	}
 	if w.chance(30) {
 		m.Spec.Reason = doryv1alpha1.MigrationDrain
+		if holder := w.holder(); holder != nil {
+			m.Spec.SourcePod = holder.Name
+		}
+	}
+	if w.faults > 0 && w.chance(30) {
+		m.Spec.ActiveDeadlineSeconds = new(int64(1 + w.rand.IntN(60)))
 	}
 	if w.chance(5) {
 		m.Spec.TargetNode = "missing"

@@ -129,7 +129,7 @@ func (w *world) unfinished() string {
 	}
 	acting := w.acting()
 	switch {
-	case len(w.migrations) > w.processor.HistoryLimit():
+	case len(w.migrations) > w.processor.HistoryLimit()+w.lastAttempts():
 		return fmt.Sprintf("%d migrations are kept", len(w.migrations))
 	case len(acting) != 1 || len(w.pods) != 1:
 		return fmt.Sprintf("%d processes act, %d pods", len(acting), len(w.pods))
@@ -139,4 +139,14 @@ func (w *world) unfinished() string {
 		return acting[0].pod + " acts and is marked as a standby"
 	}
 	return ""
+}
+
+// lastAttempts is how many migrations are kept beyond the history's limit, because a drain goes by them.
+func (w *world) lastAttempts() int {
+	for _, m := range w.migrations {
+		if m.Spec.SourcePod != "" && w.epoch != nil && m.Spec.SourcePod == w.epoch.Spec.Holder {
+			return 1
+		}
+	}
+	return 0
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -56,6 +57,10 @@ var incidents = []incident{
 	}, []string{moved}},
 	{"the migration is deleted", func(w *world, m *doryv1alpha1.ProcessorMigration) { w.removeMigration(m.Name) }, []string{vanished}},
 	{"the migration is removed with its finalizer", func(w *world, m *doryv1alpha1.ProcessorMigration) { delete(w.migrations, m.Name) }, []string{vanished}},
+	{"the migration is called off", func(w *world, m *doryv1alpha1.ProcessorMigration) { w.cancel(m) }, []string{moved, cancelled}},
+	{"its deadline passes", func(w *world, m *doryv1alpha1.ProcessorMigration) {
+		m.Spec.ActiveDeadlineSeconds = new(int64(w.now.Sub(m.CreationTimestamp.Time) / time.Second))
+	}, []string{moved, "RolledBack DeadlineExceeded"}},
 	{"the spec changes", func(w *world, _ *doryv1alpha1.ProcessorMigration) { w.changesSpec() }, []string{moved, "RolledBack Superseded"}},
 	{"the processor is suspended", func(w *world, _ *doryv1alpha1.ProcessorMigration) { w.suspend(true) }, []string{
 		moved, "RolledBack ProcessorSuspended", "Failed ProcessorSuspended", "Failed NothingToMove",

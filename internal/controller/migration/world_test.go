@@ -144,7 +144,7 @@ func (w *world) startOperator() {
 	w.reconciler = &Reconciler{
 		cluster: apiServer{w}, processors: w, issuer: w, checkpoints: w, clock: w, events: narrator{silence{}}, metrics: metrics,
 		newSuffix: func() string { w.names++; return strconv.Itoa(w.names) }, token: func(string) string { return "" },
-		prepare: func(context.Context, *doryv1alpha1.Processor) (string, error) { return "", nil },
+		prepare: func(context.Context, *doryv1alpha1.Processor) (string, error) { return "", nil }, turn: w.mayBegin,
 	}
 	w.reconciler.acts = w.watched(w.reconciler.actions())
 }
@@ -389,7 +389,9 @@ func (w *world) writeMigration(m *doryv1alpha1.ProcessorMigration, change func(*
 		case now.ResourceVersion != m.ResourceVersion:
 			return apierrors.NewConflict(resource("processormigrations"), m.Name, errors.New("it has changed"))
 		}
+		before := now.DeepCopy()
 		change(now)
+		w.judgeBeginning(before, now)
 		now.ResourceVersion = w.nextVersion()
 		if now.Ended() && now.Status.CompletionTime.Time.Equal(w.now.Truncate(time.Second)) && len(now.Finalizers) > 0 {
 			w.endings[fmt.Sprintf("%s %s", now.Status.Phase, now.Status.Reason)]++
@@ -483,6 +485,17 @@ func (w *world) markDeleted(name string) {
 	t := metav1.NewTime(w.now)
 	p.DeletionTimestamp, p.ResourceVersion = &t, w.nextVersion()
 	w.note("    pod %s is being deleted", name)
+}
+
+// mayBegin lets a move wait for its turn now and then.
+func (w *world) mayBegin(context.Context, *doryv1alpha1.ProcessorMigration) (waitsFor string, err error) {
+	switch {
+	case w.fault(3):
+		return "", errServer
+	case w.faults > 0 && w.chance(20):
+		return "others go first", nil
+	}
+	return "", nil
 }
 
 // Issue implements Issuer.

@@ -1,0 +1,376 @@
+package drain
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/pod"
+)
+
+// The words in which the tests describe what is known about a pod.
+
+var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+
+const (
+	instance = "dory-cam-aaaabbbb"
+	other    = "dory-cam-ccccdddd"
+)
+
+type change func(*view)
+
+// given is a processor whose instance works on node n1.
+func given(changes ...change) *view {
+	v := &view{
+		processor: &doryv1alpha1.Processor{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "vision", Name: "cam", UID: "processor-uid"},
+			Spec:       specOf(doryv1alpha1.LocationManaged),
+		},
+		epoch:    &doryv1alpha1.ProcessorEpoch{Spec: doryv1alpha1.ProcessorEpochSpec{Epoch: 7, Holder: instance}},
+		patience: 2 * time.Minute, now: now,
+	}
+	v.pod = podOf(v.processor, instance, 7)
+	for _, change := range changes {
+		change(v)
+	}
+	return v
+}
+
+func specOf(location doryv1alpha1.Location) doryv1alpha1.ProcessorSpec {
+	return doryv1alpha1.ProcessorSpec{
+		Image: "counter:1", Port: 8080, Location: location,
+		Probes: doryv1alpha1.ProcessorProbes{LivenessPath: "Auto", PeriodSeconds: 10, TimeoutSeconds: 3, FailureThreshold: 3},
+	}
+}
+
+func podOf(p *doryv1alpha1.Processor, name string, epoch int64) *corev1.Pod {
+	built, err := pod.Build(pod.Input{Processor: p, Name: name, Epoch: epoch})
+	if err != nil {
+		panic(err)
+	}
+	built.UID, built.Spec.NodeName = types.UID("uid-"+name), "n1"
+	built.Status = corev1.PodStatus{
+		Phase:             corev1.PodRunning,
+		Conditions:        []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},
+		ContainerStatuses: []corev1.ContainerStatus{{Name: pod.ContainerName, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}},
+	}
+	return built
+}
+
+func aPod(change func(*corev1.Pod)) change { return func(v *view) { change(v.pod) } }
+
+func aProcessor(change func(*doryv1alpha1.Processor)) change {
+	return func(v *view) { change(v.processor) }
+}
+
+func fallback(f doryv1alpha1.DrainFallback) change {
+	return aProcessor(func(p *doryv1alpha1.Processor) {
+		p.Spec.Migration = &doryv1alpha1.ProcessorMigrationPolicy{DrainFallback: f}
+	})
+}
+
+func checkpointed(v *view) {
+	v.processor.Status.Checkpoint = &doryv1alpha1.ProcessorCheckpoint{Time: metav1.NewTime(now.Add(-time.Minute))}
+}
+
+func unready(v *view) { v.pod.Status.Conditions[0].Status = corev1.ConditionFalse }
+
+func deleted(o metav1.Object) { t := metav1.NewTime(now); o.SetDeletionTimestamp(&t) }
+
+type detail func(*doryv1alpha1.ProcessorMigration)
+
+// attempt is a drain of the instance that was made some time ago.
+func attempt(number int, age time.Duration, details ...detail) change {
+	return func(v *view) {
+		v.migrations = append(v.migrations, migration(attemptName("cam", instance, number), age, append([]detail{func(m *doryv1alpha1.ProcessorMigration) {
+			m.Spec.Reason, m.Spec.SourcePod = doryv1alpha1.MigrationDrain, instance
+			m.Spec.ActiveDeadlineSeconds = new(int64(75))
+		}}, details...)...))
+	}
+}
+
+// move is any other migration.
+func move(name string, details ...detail) change {
+	return func(v *view) { v.migrations = append(v.migrations, migration(name, time.Minute, details...)) }
+}
+
+func migration(name string, age time.Duration, details ...detail) *doryv1alpha1.ProcessorMigration {
+	m := &doryv1alpha1.ProcessorMigration{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "vision", Name: name, UID: types.UID(name), CreationTimestamp: metav1.NewTime(now.Add(-age))},
+		Spec:       doryv1alpha1.ProcessorMigrationSpec{Processor: "cam", Reason: doryv1alpha1.MigrationUpdate},
+	}
+	for _, detail := range details {
+		detail(m)
+	}
+	return m
+}
+
+// in puts an active move into a phase.
+func in(phase doryv1alpha1.MigrationPhase) detail {
+	return func(m *doryv1alpha1.ProcessorMigration) {
+		m.Status = doryv1alpha1.ProcessorMigrationStatus{
+			Phase: phase, SourcePod: instance, TargetPod: other, Reason: "Moving", Message: "moving", StartTime: &metav1.Time{Time: m.CreationTimestamp.Time},
+		}
+	}
+}
+
+// failed ends a move some time ago that had a target on a node.
+func failed(ago time.Duration, reason string) detail {
+	return func(m *doryv1alpha1.ProcessorMigration) {
+		in(doryv1alpha1.MigrationRolledBack)(m)
+		m.Status.Reason, m.Status.TargetNode = reason, "n2"
+		m.Status.CompletionTime = &metav1.Time{Time: now.Add(-ago)}
+	}
+}
+
+func noNode(m *doryv1alpha1.ProcessorMigration) { m.Status.TargetNode = "" }
+
+func neverBegan(m *doryv1alpha1.ProcessorMigration) {
+	m.Status.StartTime, m.Status.TargetNode = nil, ""
+}
+
+func stopAndCopy(m *doryv1alpha1.ProcessorMigration) {
+	m.Spec.Strategy, m.Status.Strategy = doryv1alpha1.MigrationStopAndCopy, doryv1alpha1.MigrationStopAndCopy
+}
+
+func cancelled(m *doryv1alpha1.ProcessorMigration) { m.Spec.Cancel = new(true) }
+
+func since(ago time.Duration) detail {
+	return func(m *doryv1alpha1.ProcessorMigration) {
+		m.Annotations = map[string]string{doryv1alpha1.AnnotationDrainSince: now.Add(-ago).Format(time.RFC3339)}
+	}
+}
+
+func withTarget(change func(*corev1.Pod)) change {
+	return func(v *view) {
+		v.target = podOf(v.processor, other, 0)
+		change(v.target)
+	}
+}
+
+// String says in one line what was concluded.
+func (c conclusion) String() string {
+	words := []string{"wait"}
+	if c.Allowed {
+		words[0] = "go"
+	}
+	words = append(words, c.Reason)
+	if c.attempt != nil {
+		words = append(words, "make", c.attempt.Name[strings.LastIndex(c.attempt.Name, "-")+1:])
+		if c.attempt.Spec.Strategy != "" {
+			words = append(words, string(c.attempt.Spec.Strategy))
+		}
+	}
+	if c.after > 0 {
+		words = append(words, "after", c.after.String())
+	}
+	return strings.Join(words, " ")
+}
+
+func TestAnswerToWhomADrainDoesNotConcern(t *testing.T) {
+	waiting := func(reason string) change {
+		return aPod(func(p *corev1.Pod) {
+			p.Status.ContainerStatuses[0].State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}}
+		})
+	}
+	for name, test := range map[string]struct {
+		v    *view
+		uid  types.UID
+		want string
+	}{
+		"unknown":                         {v: &view{now: now}, want: "go NotOurs"},
+		"nobody's":                        {v: given(aPod(func(p *corev1.Pod) { p.OwnerReferences = nil })), want: "go NotOurs"},
+		"somebody else's":                 {v: given(aPod(func(p *corev1.Pod) { p.OwnerReferences[0].Kind = "StatefulSet" })), want: "go NotOurs"},
+		"another of the name":             {v: given(), uid: "uid-before", want: "go AnotherPod"},
+		"the very one":                    {v: given(), uid: "uid-" + instance, want: "wait Queued make 1"},
+		"of no Processor":                 {v: given(func(v *view) { v.processor = nil }), want: "go ProcessorGone"},
+		"of an earlier Processor":         {v: given(aProcessor(func(p *doryv1alpha1.Processor) { p.UID = "another" })), want: "go ProcessorGone"},
+		"of a Processor that goes":        {v: given(aProcessor(func(p *doryv1alpha1.Processor) { deleted(p) })), want: "go ProcessorGone"},
+		"of a suspended Processor":        {v: given(aProcessor(func(p *doryv1alpha1.Processor) { p.Spec.Suspend = new(true) })), want: "go Suspended"},
+		"ended":                           {v: given(aPod(func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed })), want: "go Finished"},
+		"ending":                          {v: given(aPod(func(p *corev1.Pod) { deleted(p) })), want: "go Terminating"},
+		"without a node":                  {v: given(aPod(func(p *corev1.Pod) { p.Spec.NodeName, p.Status = "", corev1.PodStatus{} })), want: "go NotStarted"},
+		"its kubelet has not said a word": {v: given(aPod(func(p *corev1.Pod) { p.Status.ContainerStatuses = nil })), want: "go NotStarted"},
+		"without an image":                {v: given(waiting("ImagePullBackOff")), want: "go NotStarted"},
+		"crashing again and again":        {v: given(waiting("CrashLoopBackOff")), want: "go NotStarted"},
+		"of an older epoch":               {v: given(func(v *view) { v.epoch.Spec.Holder, v.epoch.Spec.Epoch = other, 8 }), want: "go Surplus"},
+		"of a newer epoch than is cached": {v: given(func(v *view) { v.epoch.Spec.Holder, v.epoch.Spec.Epoch = other, 6 }), want: "wait Starting after 1s"},
+		"no epoch is cached":              {v: given(func(v *view) { v.epoch = nil }), want: "wait Starting after 1s"},
+		"left over by a move": {v: given(aPod(func(p *corev1.Pod) {
+			delete(p.Labels, doryv1alpha1.LabelEpoch)
+			p.Labels[doryv1alpha1.LabelMigration] = "u"
+		}), func(v *view) { v.epoch.Spec.Holder = other }, move("u", failed(0, "Superseded"))), want: "go Surplus"},
+		"brought by a move, as far as is cached": {v: given(aPod(func(p *corev1.Pod) {
+			delete(p.Labels, doryv1alpha1.LabelEpoch)
+			p.Labels[doryv1alpha1.LabelMigration] = "u"
+		}), func(v *view) { v.epoch.Spec.Holder = other }, move("u", failed(0, "Moved"), func(m *doryv1alpha1.ProcessorMigration) {
+			m.Status.Phase = doryv1alpha1.MigrationSucceeded
+		})), want: "wait Starting after 1s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := answer(Request{UID: test.uid}, test.v)
+			if c.String() != test.want {
+				t.Errorf("concluded %q, want %q", c, test.want)
+			}
+			if c.Message == "" {
+				t.Error("it says nothing")
+			}
+		})
+	}
+}
+
+func TestAnswerWhileAMoveIsUnderWay(t *testing.T) {
+	nowhere := func(p *corev1.Pod) {
+		p.Spec.NodeName = ""
+		p.Status = corev1.PodStatus{Conditions: []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Message: "0/3 nodes are available"}}}
+	}
+	starting := func(p *corev1.Pod) {
+		p.Spec.NodeName = "n2"
+		p.Status.Conditions[0].Status = corev1.ConditionFalse
+		p.Status.ContainerStatuses[0].State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}
+	}
+	handedOver := func(v *view) { v.epoch.Spec.Holder, v.epoch.Spec.Epoch = other, 8 }
+	asTarget := func(v *view) {
+		v.pod = podOf(v.processor, other, 0)
+	}
+	for name, test := range map[string]struct {
+		v    *view
+		want string
+		says string
+	}{
+		"seeking a node":       {given(attempt(1, 0, in("Placing")), withTarget(nowhere)), "wait Moving", "finds no node: 0/3 nodes are available"},
+		"starting":             {given(attempt(1, 0, in("Starting")), withTarget(starting)), "wait Moving", "on node n2 is not ready yet: ContainerCreating"},
+		"handing over":         {given(attempt(1, 0, in("HandingOff"))), "wait Moving", "is HandingOff: moving"},
+		"handed over":          {given(attempt(1, 0, in("HandingOff")), handedOver), "wait Retiring", "pod " + instance + " ends"},
+		"retiring":             {given(attempt(1, 0, in("Retiring"))), "wait Retiring", "has taken over"},
+		"going back":           {given(attempt(1, 0, in("RollingBack"))), "wait RollingBack", "another attempt follows"},
+		"an Update":            {given(move("u", in("Starting")), withTarget(starting)), "wait Moving", "ProcessorMigration u (Update) is Starting"},
+		"queued":               {given(attempt(1, 0, func(m *doryv1alpha1.ProcessorMigration) { m.Status.Phase, m.Status.Message = "Pending", "10 go first" })), "wait Queued", "is Pending: 10 go first"},
+		"just made":            {given(attempt(1, 0)), "wait Queued", "is Pending: the move begins"},
+		"being called off":     {given(attempt(1, 0, cancelled)), "wait RollingBack", "is being called off"},
+		"it has just ended":    {given(attempt(1, 0, in("Succeeded"))), "wait Retiring", "brought the processor elsewhere"},
+		"its target":           {given(attempt(1, 0, in("Starting")), asTarget), "wait Target", "acts only after it"},
+		"its target, at last":  {given(attempt(1, 0, in("HandingOff")), asTarget, handedOver), "wait Target", "has just brought the processor"},
+		"a source that failed": {given(attempt(1, 0, in("HandingOff")), aPod(func(p *corev1.Pod) { p.Status.ContainerStatuses[0].State = corev1.ContainerState{} })), "wait Moving", "moving"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := answer(Request{}, test.v)
+			if c.String() != test.want {
+				t.Errorf("concluded %q, want %q", c, test.want)
+			}
+			if !strings.Contains(c.Message, test.says) || !strings.HasPrefix(c.Message, "Eviction triggered evacuation of Processor vision/cam: ") {
+				t.Errorf("says %q, want it to say %q", c.Message, test.says)
+			}
+			if c.Migration == "" || len(c.Causes) == 0 || c.Causes[0].Type != CausePhase || c.Causes[0].Field != c.Migration {
+				t.Errorf("migration %q, causes %+v", c.Migration, c.Causes)
+			}
+		})
+	}
+}
+
+func TestAnswerToOneAttemptAfterTheOther(t *testing.T) {
+	const second = time.Second
+	settled := func(v *view) { v.settled = true }
+	discards := aProcessor(func(p *doryv1alpha1.Processor) {
+		p.Spec.State = &doryv1alpha1.ProcessorState{OnMissing: doryv1alpha1.OnMissingDiscard}
+	})
+	never := fallback(doryv1alpha1.DrainFallbackNever)
+	for name, test := range map[string]struct {
+		v    *view
+		want string
+	}{
+		"the first":                                {given(), "wait Queued make 1"},
+		"no room, just now":                        {given(attempt(1, 80*second, failed(0, "TargetUnschedulable"))), "wait Waiting after 5s"},
+		"no room":                                  {given(attempt(1, 80*second, failed(5*second, "TargetUnschedulable"))), "wait Queued make 2"},
+		"no room for the third time":               {given(attempt(3, 80*second, failed(5*second, "TargetUnschedulable"))), "wait Waiting after 15s"},
+		"no room for the tenth time":               {given(attempt(10, 80*second, failed(0, "TargetUnschedulable"))), "wait Waiting after 1m0s"},
+		"no room for hours":                        {given(attempt(99, 80*second, since(5*time.Hour), failed(time.Minute, "TargetUnschedulable"))), "wait Queued make 100"},
+		"no room within the time":                  {given(attempt(1, 80*second, failed(5*second, "DeadlineExceeded"), noNode)), "wait Queued make 2"},
+		"no quota":                                 {given(attempt(1, 80*second, failed(5*second, "TargetRejected"), noNode)), "wait Queued make 2"},
+		"not ready within the time":                {given(attempt(1, 80*second, failed(0, "DeadlineExceeded"))), "wait FallingBack make 2 StopAndCopy"},
+		"queued for most of the time":              {given(attempt(1, 80*second, failed(second, "DeadlineExceeded"), func(m *doryv1alpha1.ProcessorMigration) { m.Status.StartTime.Time = now.Add(-20 * second) })), "wait Queued make 2"},
+		"the state is refused":                     {given(attempt(1, 5*second, failed(0, "StateRefused"))), "wait FallingBack make 2 StopAndCopy"},
+		"and must not restart":                     {given(never, attempt(1, 5*second, failed(0, "StateRefused"))), "wait Waiting after 5s"},
+		"and must not restart, later":              {given(never, attempt(1, 5*second, failed(5*second, "StateRefused"))), "wait Queued make 2"},
+		"and nobody waits":                         {given(settled, attempt(1, 5*second, failed(5*second, "StateRefused"))), "wait Queued make 2"},
+		"the target was taken away":                {given(attempt(1, 5*second, failed(second, "TargetLost"))), "wait Queued make 2"},
+		"the target was taken away for too long":   {given(attempt(2, 5*second, since(75*second), failed(2*second, "TargetLost"))), "wait FallingBack make 3 StopAndCopy"},
+		"the spec changed":                         {given(attempt(1, 5*second, failed(second, "Superseded"))), "wait Queued make 2"},
+		"it was called off":                        {given(attempt(1, 200*second, cancelled, failed(second, "Cancelled"))), "wait Queued make 2"},
+		"a restart was called off":                 {given(attempt(2, 200*second, stopAndCopy, cancelled, failed(2*second, "Cancelled"))), "wait Queued make 3"},
+		"it never began":                           {given(attempt(1, 80*second, failed(second, "DeadlineExceeded"), neverBegan)), "wait Queued make 2"},
+		"not ready, so it never began":             {given(unready, attempt(1, 80*second, failed(second, "DeadlineExceeded"), neverBegan)), "wait Waiting after 4s"},
+		"the same with a checkpoint":               {given(unready, checkpointed, attempt(1, 80*second, failed(second, "DeadlineExceeded"), neverBegan)), "go RestartsFromCheckpoint"},
+		"the same, and must not restart":           {given(unready, checkpointed, never, attempt(1, 80*second, failed(second, "DeadlineExceeded"), neverBegan)), "wait Queued make 2"},
+		"the same, but there is time":              {given(unready, checkpointed, attempt(1, 10*second, failed(second, "NothingToMove"), neverBegan)), "wait Queued make 2"},
+		"the state cannot be had":                  {given(attempt(1, 5*second, failed(0, "StateUnauthorized"))), "wait FallingBack make 2 StopAndCopy"},
+		"nor for the restart":                      {given(attempt(2, 5*second, stopAndCopy, failed(0, "StateUnauthorized"))), "wait Waiting after 10s"},
+		"nor for the restart, with a checkpoint":   {given(checkpointed, attempt(2, 5*second, stopAndCopy, failed(0, "StateUnauthorized"))), "go RestartsFromCheckpoint"},
+		"nor for the restart, and it is worthless": {given(discards, attempt(2, 5*second, stopAndCopy, failed(0, "SourceUnavailable"))), "go RestartsFromCheckpoint"},
+		"the restart failed":                       {given(checkpointed, attempt(2, 5*second, stopAndCopy, failed(10*second, "TargetInvalid"))), "wait Queued make 3 StopAndCopy"},
+		"the restart had no time":                  {given(attempt(2, 80*second, stopAndCopy, failed(10*second, "DeadlineExceeded"), noNode)), "wait Queued make 3 StopAndCopy"},
+		"the newest counts":                        {given(attempt(10, 5*second), attempt(9, 80*second, failed(0, "StateRefused"))), "wait Queued"},
+		"those of another pod do not":              {given(attempt(4, 5*second, failed(0, "StateRefused"), func(m *doryv1alpha1.ProcessorMigration) { m.Spec.SourcePod = other })), "wait Queued make 1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c := answer(Request{}, test.v); c.String() != test.want {
+				t.Errorf("concluded %q, want %q: %s", c, test.want, c.Message)
+			}
+		})
+	}
+}
+
+func TestAttempt(t *testing.T) {
+	v := given(func(v *view) { v.leave = leave{why: "it is cordoned"} }, attempt(1, 80*time.Second, since(90*time.Second), failed(0, "StateRefused")))
+	m := answer(Request{}, v).attempt
+	if m.Name != "cam-drain-aaaabbbb-2" || m.Labels[doryv1alpha1.LabelDrainedNode] != "n1" || m.Annotations[doryv1alpha1.AnnotationDrainSince] != "2026-11-21T11:58:30Z" {
+		t.Errorf("made %+v", m.ObjectMeta)
+	}
+	if m.Spec.SourcePod != instance || *m.Spec.ActiveDeadlineSeconds != 75 || m.Spec.Reason != doryv1alpha1.MigrationDrain || m.OwnerReferences[0].UID != "processor-uid" {
+		t.Errorf("made %+v", m.Spec)
+	}
+	if stays := answer(Request{}, given()).attempt; stays.Labels[doryv1alpha1.LabelDrainedNode] != "" {
+		t.Errorf("a move off a node that stays has the label of a drain: %v", stays.Labels)
+	}
+}
+
+func TestAttemptNamesFitIntoLabels(t *testing.T) {
+	for source, tail := range map[string]string{"dory-x-aaaabbbb": "aaaabbbb", "short": "short", "legacy.pod-0.a-": "podx0xax"} {
+		name := attemptName(strings.Repeat("p", 45), source, 1234567)
+		if want := strings.Repeat("p", 40) + "-drain-" + tail + "-1234567"; name != want || len(name) > 63 {
+			t.Errorf("the name is %q, want %q", name, want)
+		}
+	}
+	if label := nodeLabel(strings.Repeat("n", 200)); len(label) > 63 || label == nodeLabel(strings.Repeat("n", 201)) {
+		t.Errorf("label %q", label)
+	}
+}
+
+func TestAnswerToADryRun(t *testing.T) {
+	hindered := aProcessor(func(p *doryv1alpha1.Processor) {
+		p.Status.Conditions = []metav1.Condition{{Type: doryv1alpha1.ConditionMigratable, Status: metav1.ConditionFalse, Reason: doryv1alpha1.ReasonNoOtherNode, Message: "no other node"}}
+	})
+	for name, test := range map[string]struct {
+		v    *view
+		want string
+	}{
+		"would move":           {given(), "go WouldMove"},
+		"moves already":        {given(attempt(1, 0, in("Placing"))), "go WouldMove"},
+		"no other node":        {given(hindered), "wait Queued"},
+		"fails again and over": {given(attempt(1, 80*time.Second, failed(time.Minute, "TargetUnschedulable"))), "wait Queued"},
+		"goes back":            {given(attempt(1, 0, in("RollingBack"))), "wait RollingBack"},
+		"of no concern":        {given(aPod(func(p *corev1.Pod) { deleted(p) })), "go Terminating"},
+		"unknown":              {&view{now: now}, "go NotOurs"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c := answer(Request{DryRun: true}, test.v); c.String() != test.want {
+				t.Errorf("concluded %q, want %q", c, test.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,252 @@
+package drain
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/pod"
+)
+
+// failure is why an attempt to move a processor did not get through, as far as it matters for the next one.
+type failure int
+
+const (
+	// disturbed attempts were given up for reasons that say nothing about the next one.
+	disturbed failure = iota
+	// withdrawn attempts were called off. The next one is the first of another drain.
+	withdrawn
+	// unbegun attempts waited all the time, for their turn, another move, or an instance that can hand over.
+	unbegun
+	// roomless attempts found no place for the target: the instance works on, and nothing else would help.
+	roomless
+	// uncaptured attempts did not get the source's state.
+	uncaptured
+	// broken attempts failed for anything else.
+	broken
+)
+
+const (
+	// Waits between attempts double: from hitchDelay where nothing is known to be wrong, else from retryDelay, to lastDelay.
+	hitchDelay = time.Second
+	retryDelay = 5 * time.Second
+	lastDelay  = time.Minute
+)
+
+// failureOf classifies an attempt that ended without having moved the processor.
+func failureOf(m *doryv1alpha1.ProcessorMigration) failure {
+	s := m.Status
+	switch s.Reason {
+	case doryv1alpha1.MigrationReasonCancelled:
+		return withdrawn
+	case doryv1alpha1.MigrationReasonSuperseded, doryv1alpha1.MigrationReasonSourceReplaced, doryv1alpha1.MigrationReasonTargetLost:
+		return disturbed
+	case doryv1alpha1.MigrationReasonTargetUnschedulable, doryv1alpha1.MigrationReasonTargetRejected:
+		return roomless
+	case doryv1alpha1.MigrationReasonSourceUnavailable, doryv1alpha1.MigrationReasonStateUnauthorized,
+		doryv1alpha1.MigrationReasonStateInvalid, doryv1alpha1.MigrationReasonStateTooLarge:
+		return uncaptured
+	}
+	switch {
+	case s.StartTime == nil, s.Reason == doryv1alpha1.MigrationReasonDeadlineExceeded && waited(m):
+		return unbegun
+	case s.Reason == doryv1alpha1.MigrationReasonDeadlineExceeded && s.TargetNode == "" && s.Strategy != doryv1alpha1.MigrationStopAndCopy:
+		return roomless
+	default:
+		return broken
+	}
+}
+
+// waited says that a migration spent most of its time before it began.
+func waited(m *doryv1alpha1.ProcessorMigration) bool {
+	at, limited := m.Deadline()
+	begun := m.Status.StartTime
+	return limited && begun != nil && begun.Sub(m.CreationTimestamp.Time) > at.Sub(begun.Time)
+}
+
+// next answers for the instance that acts: there is an attempt to move it, or one is made, unless none can help.
+func (v *view) next() conclusion {
+	attempts := v.attempts()
+	if len(attempts) == 0 {
+		return v.try(1, v.now, "", "the move begins")
+	}
+	last := attempts[len(attempts)-1]
+	number := numberOf(last.Name)
+	switch {
+	case !last.Ended() && last.Cancelled():
+		return v.refuse(ReasonRollingBack, last, "it is being called off, and another attempt follows")
+	case !last.Ended():
+		c := v.refuse(ReasonQueued, last, v.queued(last))
+		c.doubtful = number > 1
+		return c
+	case last.Status.Phase == doryv1alpha1.MigrationSucceeded:
+		return v.refuse(ReasonRetiring, last, "it has brought the processor elsewhere")
+	default:
+		return v.again(last, number)
+	}
+}
+
+func (v *view) queued(m *doryv1alpha1.ProcessorMigration) string {
+	if m.Status.Message == "" {
+		return "the move begins"
+	}
+	return m.Status.Message
+}
+
+// again says what follows an attempt that did not get through.
+func (v *view) again(last *doryv1alpha1.ProcessorMigration, number int) conclusion {
+	since := drainSince(last)
+	stopped := last.Spec.Strategy == doryv1alpha1.MigrationStopAndCopy
+	late := v.now.Sub(since) >= v.share()
+	switch why := failureOf(last); {
+	case why == withdrawn:
+		return v.retry(last, number, v.now, "", hitchDelay)
+	case why == roomless:
+		return v.retry(last, number, since, last.Spec.Strategy, retryDelay)
+	case (why == unbegun && late && !ready(v.pod) || why == uncaptured && stopped) && v.mayRestart():
+		return v.letGo(last)
+	case why == unbegun, why == disturbed && !late:
+		return v.retry(last, number, since, last.Spec.Strategy, hitchDelay)
+	case stopped, !v.mayRestart():
+		return v.retry(last, number, since, last.Spec.Strategy, retryDelay)
+	default:
+		return v.fallBack(last, number, since)
+	}
+}
+
+// mayRestart says whether the instance may be ended without having been moved.
+func (v *view) mayRestart() bool {
+	return !v.settled && v.processor.DrainFallback() != doryv1alpha1.DrainFallbackNever
+}
+
+// retry makes another attempt, after a while.
+func (v *view) retry(last *doryv1alpha1.ProcessorMigration, number int, since time.Time, strategy doryv1alpha1.MigrationStrategy, base time.Duration) conclusion {
+	said := fmt.Sprintf("ProcessorMigration %s was given up (%s: %s)", last.Name, last.Status.Reason, last.Status.Message)
+	if wait := v.backoff(last, number, base); wait > 0 {
+		c := v.refuse(ReasonWaiting, nil, fmt.Sprintf("%s of Processor %s: %s; the next attempt is at %s", triggered, v.name(), said, v.now.Add(wait).UTC().Format(time.RFC3339)))
+		c.Migration = last.Name
+		c.Causes = []metav1.StatusCause{
+			{Type: CausePhase, Message: string(last.Status.Phase), Field: last.Name},
+			{Type: CauseReason, Message: last.Status.Reason, Field: last.Name},
+			{Type: CauseWaitsFor, Message: last.Status.Message, Field: last.Name},
+		}
+		c.after, c.doubtful = wait, true
+		return c
+	}
+	c := v.try(number+1, since, strategy, said+", and is tried again")
+	c.doubtful = true
+	return c
+}
+
+// fallBack restarts the processor elsewhere from its state.
+func (v *view) fallBack(last *doryv1alpha1.ProcessorMigration, number int, since time.Time) conclusion {
+	c := v.try(number+1, since, doryv1alpha1.MigrationStopAndCopy, fmt.Sprintf(
+		"ProcessorMigration %s was given up (%s: %s), so the processor is restarted elsewhere from its state", last.Name, last.Status.Reason, last.Status.Message))
+	c.Reason, c.doubtful = ReasonFallingBack, true
+	return c
+}
+
+// letGo ends an instance whose state nobody can get any more, if there is an older state to go on from.
+func (v *view) letGo(last *doryv1alpha1.ProcessorMigration) conclusion {
+	why := fmt.Sprintf("ProcessorMigration %s was given up (%s: %s)", last.Name, last.Status.Reason, last.Status.Message)
+	checkpoint := v.processor.Status.Checkpoint
+	switch {
+	case checkpoint != nil:
+		return allow(ReasonRestartsFromCheckpoint, fmt.Sprintf("%s; the processor starts elsewhere from its checkpoint of %s", why, checkpoint.Time.UTC().Format(time.RFC3339)))
+	case v.processor.OnMissing() == doryv1alpha1.OnMissingDiscard:
+		return allow(ReasonRestartsFromCheckpoint, why+"; the processor starts elsewhere without its state, as spec.state.onMissing says")
+	}
+	c := v.retry(last, numberOf(last.Name), drainSince(last), last.Spec.Strategy, retryDelay)
+	c.Message += "; there is no checkpoint to restart it from: delete the pod if its state may be lost"
+	return c
+}
+
+// backoff is how long the next attempt is to wait yet.
+func (v *view) backoff(last *doryv1alpha1.ProcessorMigration, number int, base time.Duration) time.Duration {
+	ended := last.CreationTimestamp.Time
+	if last.Status.CompletionTime != nil {
+		ended = last.Status.CompletionTime.Time
+	}
+	const most = 10 // doublings: past lastDelay in any case
+	wait := min(lastDelay, base<<min(max(number-1, 0), most))
+	return ended.Add(wait).Sub(v.now)
+}
+
+// share is the part of the patience after which a move that has not got through gives way to a restart, so that there is
+// time for that.
+func (v *view) share() time.Duration { return v.patience * 5 / 8 } //nolint:mnd // five eighths
+
+// try asks for an attempt.
+func (v *view) try(number int, since time.Time, strategy doryv1alpha1.MigrationStrategy, said string) conclusion {
+	m := &doryv1alpha1.ProcessorMigration{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: v.pod.Namespace, Name: attemptName(v.processor.Name, v.pod.Name, number),
+			Labels:          map[string]string{doryv1alpha1.LabelManagedBy: doryv1alpha1.ManagedBy},
+			Annotations:     map[string]string{doryv1alpha1.AnnotationDrainSince: since.UTC().Format(time.RFC3339)},
+			OwnerReferences: []metav1.OwnerReference{pod.OwnerReference(v.processor)},
+		},
+		Spec: doryv1alpha1.ProcessorMigrationSpec{
+			Processor: v.processor.Name, Reason: doryv1alpha1.MigrationDrain, SourcePod: v.pod.Name, Strategy: strategy,
+			ActiveDeadlineSeconds: new(max(1, int64(v.share()/time.Second))),
+		},
+	}
+	if v.leave.yes() {
+		m.Labels[doryv1alpha1.LabelDrainedNode] = nodeLabel(v.pod.Spec.NodeName)
+	}
+	c := v.refuse(ReasonQueued, m, said)
+	c.attempt, c.processor = m, v.processor
+	return c
+}
+
+// drainSince is when the first of a row of attempts was made.
+func drainSince(m *doryv1alpha1.ProcessorMigration) time.Time {
+	since, err := time.Parse(time.RFC3339, m.Annotations[doryv1alpha1.AnnotationDrainSince])
+	if err != nil || since.After(m.CreationTimestamp.Time.Add(time.Minute)) {
+		return m.CreationTimestamp.Time
+	}
+	return since
+}
+
+const (
+	// longestProcessor is what of the Processor's name is in the names of attempts: the rest is for the number, as a pod's
+	// label must hold it all.
+	longestProcessor = 40
+	// tailLength is how much of the source pod's name is. Pods of ours end in 8 random characters.
+	tailLength = 8
+)
+
+// attemptName is the same whoever makes the attempt, so that it is made once.
+func attemptName(processor, source string, number int) string {
+	tail := source[max(0, len(source)-tailLength):]
+	tail = strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return 'x'
+	}, tail)
+	return fmt.Sprintf("%s-drain-%s-%d", processor[:min(len(processor), longestProcessor)], tail, number)
+}
+
+func numberOf(name string) int {
+	n, err := strconv.Atoi(name[strings.LastIndexByte(name, '-')+1:])
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// nodeLabel is a node's name as a label can hold it.
+func nodeLabel(name string) string {
+	if len(name) <= validation.LabelValueMaxLength {
+		return name
+	}
+	const readable = 40
+	sum := sha256.Sum256([]byte(name))
+	return fmt.Sprintf("%s-%x", strings.TrimRight(name[:readable], "-."), sum[:4])
+}

@@ -1,0 +1,112 @@
+package drain
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+	"k8s.io/klog/v2"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/pod"
+)
+
+// migratable says whether a drain of the instance's node would get through. It is nil where there is nothing to say yet: no
+// instance has ever been ready.
+func migratable(p *doryv1alpha1.Processor, nodes []*corev1.Node) *metav1.Condition {
+	current := meta.FindStatusCondition(p.Status.Conditions, doryv1alpha1.ConditionMigratable)
+	ready := meta.FindStatusCondition(p.Status.Conditions, doryv1alpha1.ConditionReady)
+	isReady := ready != nil && ready.Status == metav1.ConditionTrue
+	if current == nil && !isReady {
+		return nil
+	}
+	no := func(reason, message string) *metav1.Condition {
+		return condition(p, metav1.ConditionFalse, reason, message)
+	}
+	switch {
+	case p.Suspended():
+		return no(doryv1alpha1.ReasonSuspended, "spec.suspend is true: there is nothing to move")
+	case !isReady:
+		return no(doryv1alpha1.ReasonNotReady, "the instance is not ready, so that it cannot hand over its state")
+	case p.Spec.Placement != nil && p.Spec.Placement.EdgeNode != "":
+		return no(doryv1alpha1.ReasonPinnedToEdgeNode, fmt.Sprintf("spec.placement.edgeNode %s lets the processor run on no other node", p.Spec.Placement.EdgeNode))
+	}
+	if hindrance := placeless(p, nodes); hindrance != nil {
+		return hindrance
+	}
+	if checkpointed := meta.FindStatusCondition(p.Status.Conditions, doryv1alpha1.ConditionCheckpointed); checkpointed != nil && checkpointed.Status == metav1.ConditionFalse {
+		return no(checkpointed.Reason, "the state cannot be had, which a move needs, too: "+checkpointed.Message)
+	}
+	return manner(p)
+}
+
+func condition(p *doryv1alpha1.Processor, status metav1.ConditionStatus, reason, message string) *metav1.Condition {
+	return &metav1.Condition{Type: doryv1alpha1.ConditionMigratable, Status: status, Reason: reason, Message: message, ObservedGeneration: p.Generation}
+}
+
+// manner is how the processor would move.
+func manner(p *doryv1alpha1.Processor) *metav1.Condition {
+	strategy := p.MigrationStrategy()
+	handoff := p.Status.Handoff != nil && *p.Status.Handoff
+	incapable := p.Status.Handoff != nil && !*p.Status.Handoff
+	yes := metav1.ConditionTrue
+	switch {
+	case strategy == doryv1alpha1.MigrationStopAndCopy:
+		return condition(p, yes, doryv1alpha1.ReasonRestartOnly, "the instance is ended and started elsewhere from its state, as spec.migration.strategy says")
+	case strategy == doryv1alpha1.MigrationOverlap, strategy == doryv1alpha1.MigrationAuto && !handoff:
+		return condition(p, yes, doryv1alpha1.ReasonOverlapMigratable, "the processor moves while it works; what it does between the copy of its state and its end may be lost or done twice")
+	case strategy == doryv1alpha1.MigrationLive && incapable && p.DrainFallback() == doryv1alpha1.DrainFallbackNever:
+		return condition(p, metav1.ConditionFalse, doryv1alpha1.ReasonFallbackForbidden, "spec.migration.strategy Live needs the handoff, which the instance does not support, and spec.migration.drainFallback is Never")
+	case strategy == doryv1alpha1.MigrationLive && incapable:
+		return condition(p, yes, doryv1alpha1.ReasonRestartOnly, "spec.migration.strategy Live needs the handoff, which the instance does not support: a drain ends it and starts it elsewhere from its state")
+	default:
+		return condition(p, yes, doryv1alpha1.ReasonLiveMigratable, "the processor moves while it works, and nothing is lost or done twice")
+	}
+}
+
+// placeless says why no other node takes the processor, as far as selectors, affinity to nodes, and taints can tell.
+func placeless(p *doryv1alpha1.Processor, nodes []*corev1.Node) *metav1.Condition {
+	instance, err := pod.Build(pod.Input{Processor: p})
+	if err != nil {
+		return condition(p, metav1.ConditionFalse, doryv1alpha1.ReasonInvalidPodTemplate, err.Error())
+	}
+	var current string
+	if p.Status.Instance != nil {
+		current = p.Status.Instance.Node
+	}
+	for _, node := range nodes {
+		if node.Name != current && takes(node, instance) {
+			return nil
+		}
+	}
+	return condition(p, metav1.ConditionFalse, doryv1alpha1.ReasonNoOtherNode, "no other node that is ready and takes pods matches the processor's node selector, its affinity to nodes and its tolerations")
+}
+
+// takes says whether the node would take the pod if it had room.
+func takes(node *corev1.Node, instance *corev1.Pod) bool {
+	if node.Spec.Unschedulable || node.DeletionTimestamp != nil || !nodeReady(node) || leaving(node, nil, false).yes() {
+		return false
+	}
+	matches, err := nodeaffinity.GetRequiredNodeAffinity(instance).Match(node)
+	if err != nil || !matches {
+		return false
+	}
+	_, untolerated := corev1helpers.FindMatchingUntoleratedTaint(klog.Background(), node.Spec.Taints, instance.Spec.Tolerations, keepsOut, true)
+	return !untolerated
+}
+
+func keepsOut(t *corev1.Taint) bool {
+	return t.Effect == corev1.TaintEffectNoSchedule || t.Effect == corev1.TaintEffectNoExecute
+}
+
+func nodeReady(node *corev1.Node) bool {
+	for _, c := range node.Status.Conditions {
+		if c.Type == corev1.NodeReady {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}

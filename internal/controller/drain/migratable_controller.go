@@ -1,0 +1,217 @@
+package drain
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+)
+
+const (
+	// DefaultSettle is how long news of processors and nodes lie before they are looked at: what is news while a processor
+	// starts, or a node comes up, seldom is a moment later.
+	DefaultSettle = 3 * time.Second
+	// migratableConcurrency is small: nothing waits for this condition.
+	migratableConcurrency = 2
+	// conflictDelay is when to try again after the status was written by somebody else.
+	conflictDelay = 500 * time.Millisecond
+)
+
+// everybody is the request to look at all Processors.
+var everybody = reconcile.Request{NamespacedName: types.NamespacedName{Name: "*"}}
+
+// MigratableConfig is what Migratable works with.
+type MigratableConfig struct {
+	// Client reads from caches, and writes the status.
+	Client client.Client
+	Clock  clock.PassiveClock
+	// Settle is how long news lie before they are looked at; 3 s if zero.
+	Settle time.Duration
+}
+
+// Migratable says in a condition of every Processor, before any drain, whether one would get through, and why not.
+type Migratable struct {
+	client client.Client
+	clock  clock.PassiveClock
+	settle time.Duration
+}
+
+// NewMigratable makes a Migratable.
+func NewMigratable(c MigratableConfig) *Migratable {
+	if c.Settle <= 0 {
+		c.Settle = DefaultSettle
+	}
+	return &Migratable{client: c.Client, clock: c.Clock, settle: c.Settle}
+}
+
+// Reconcile looks at one Processor, or at all after the nodes have changed.
+func (r *Migratable) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	nodes, err := r.nodes(ctx)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if req == everybody {
+		return r.lookAtAll(ctx, nodes)
+	}
+	p, err := get[doryv1alpha1.Processor](ctx, r.client, req.NamespacedName)
+	if err != nil || p == nil || p.DeletionTimestamp != nil {
+		return ctrl.Result{}, err
+	}
+	return r.look(ctx, p, nodes)
+}
+
+func (r *Migratable) nodes(ctx context.Context) ([]*corev1.Node, error) {
+	var list corev1.NodeList
+	if err := r.client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing nodes: %w", err)
+	}
+	return pointers(list.Items), nil
+}
+
+func (r *Migratable) lookAtAll(ctx context.Context, nodes []*corev1.Node) (ctrl.Result, error) {
+	var list doryv1alpha1.ProcessorList
+	if err := r.client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		return ctrl.Result{}, fmt.Errorf("listing Processors: %w", err)
+	}
+	var result ctrl.Result
+	for i := range list.Items {
+		if list.Items[i].DeletionTimestamp != nil {
+			continue
+		}
+		one, err := r.look(ctx, &list.Items[i], nodes)
+		if err != nil {
+			return ctrl.Result{}, err
+		}
+		result.RequeueAfter = max(result.RequeueAfter, one.RequeueAfter)
+	}
+	return result, nil
+}
+
+// look writes the condition where it differs.
+func (r *Migratable) look(ctx context.Context, p *doryv1alpha1.Processor, nodes []*corev1.Node) (ctrl.Result, error) {
+	wanted := migratable(p, nodes)
+	if wanted == nil {
+		return ctrl.Result{}, nil
+	}
+	wanted.LastTransitionTime = metav1.NewTime(r.clock.Now())
+	conditions := p.Status.DeepCopy().Conditions
+	if !meta.SetStatusCondition(&conditions, *wanted) {
+		return ctrl.Result{}, nil
+	}
+	err := r.write(ctx, p, conditions)
+	switch {
+	case apierrors.IsConflict(err):
+		return ctrl.Result{RequeueAfter: conflictDelay}, nil
+	case client.IgnoreNotFound(err) != nil:
+		return ctrl.Result{}, fmt.Errorf("writing the condition %s of Processor %s/%s: %w", wanted.Type, p.Namespace, p.Name, err)
+	}
+	return ctrl.Result{}, nil
+}
+
+// write replaces the list of conditions, of which a merge patch knows only the whole, if nobody has changed it since. It
+// asks for no more than metadata in return.
+func (r *Migratable) write(ctx context.Context, p *doryv1alpha1.Processor, conditions []metav1.Condition) error {
+	body, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"resourceVersion": p.ResourceVersion},
+		"status":   map[string]any{"conditions": conditions},
+	})
+	if err != nil {
+		return fmt.Errorf("encoding conditions: %w", err)
+	}
+	target := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name}}
+	target.SetGroupVersionKind(doryv1alpha1.GroupVersion.WithKind("Processor"))
+	return r.client.Status().Patch(ctx, target, client.RawPatch(types.MergePatchType, body))
+}
+
+// SetupWithManager registers the controller.
+func (r *Migratable) SetupWithManager(mgr ctrl.Manager) error {
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("migratable").
+		Watches(&doryv1alpha1.Processor{}, r.fromProcessor()).
+		Watches(&corev1.Node{}, r.fromNode()).
+		WithOptions(controller.Options{MaxConcurrentReconciles: migratableConcurrency, RateLimiter: retries()}).
+		Complete(r)
+}
+
+func (r *Migratable) fromProcessor() handler.EventHandler {
+	add := func(o client.Object, q queue) {
+		r.addLater(q, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(o)})
+	}
+	return handler.Funcs{
+		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) { add(e.Object, q) },
+		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
+			if basisOf(e.ObjectOld.(*doryv1alpha1.Processor)) != basisOf(e.ObjectNew.(*doryv1alpha1.Processor)) {
+				add(e.ObjectNew, q)
+			}
+		},
+	}
+}
+
+// basis is what of a Processor the condition depends on.
+type basis struct {
+	generation          int64
+	node                string
+	handoff             bool
+	ready, checkpointed string
+}
+
+func basisOf(p *doryv1alpha1.Processor) basis {
+	b := basis{generation: p.Generation, handoff: ptr.Deref(p.Status.Handoff, false)}
+	if p.Status.Instance != nil {
+		b.node = p.Status.Instance.Node
+	}
+	for _, c := range p.Status.Conditions {
+		switch c.Type {
+		case doryv1alpha1.ConditionReady:
+			b.ready = string(c.Status)
+		case doryv1alpha1.ConditionCheckpointed:
+			b.checkpointed = string(c.Status) + c.Reason
+		}
+	}
+	return b
+}
+
+func (r *Migratable) fromNode() handler.EventHandler {
+	return handler.Funcs{
+		CreateFunc: func(_ context.Context, _ event.CreateEvent, q queue) { r.addLater(q, everybody) },
+		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
+			if welcomes(e.ObjectOld.(*corev1.Node), e.ObjectNew.(*corev1.Node)) {
+				r.addLater(q, everybody)
+			}
+		},
+		DeleteFunc: func(_ context.Context, _ event.DeleteEvent, q queue) { r.addLater(q, everybody) },
+	}
+}
+
+// welcomes says whether the node may take other pods than before.
+func welcomes(before, after *corev1.Node) bool {
+	return nodeReady(before) != nodeReady(after) || before.Spec.Unschedulable != after.Spec.Unschedulable || leaving(before, nil, false) != leaving(after, nil, false) ||
+		!equality.Semantic.DeepEqual(before.Spec.Taints, after.Spec.Taints) || !equality.Semantic.DeepEqual(before.Labels, after.Labels)
+}
+
+// addLater lets news lie for a while, and go behind everything else.
+func (r *Migratable) addLater(q queue, req reconcile.Request) {
+	if pq, ok := q.(priorityqueue.PriorityQueue[reconcile.Request]); ok {
+		pq.AddWithOpts(priorityqueue.AddOpts{After: r.settle, Priority: ptr.To(handler.LowPriority)}, req)
+		return
+	}
+	q.AddAfter(req, r.settle)
+}

@@ -1,0 +1,130 @@
+package drain
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+)
+
+// order is a ProcessorMigration that is to be made.
+type order struct {
+	attempt   *doryv1alpha1.ProcessorMigration
+	processor *doryv1alpha1.Processor
+	node      string
+	by        string
+	message   string
+	fallback  bool
+}
+
+const (
+	defaultWorkers = 8
+	// maxTries is how often an order is tried. Whoever asked asks again, and orders anew.
+	maxTries   = 6
+	firstRetry = 100 * time.Millisecond
+	lastRetry  = 5 * time.Second
+	// makeTimeout bounds one try.
+	makeTimeout = 10 * time.Second
+)
+
+// maker makes ProcessorMigrations.
+type maker struct {
+	client client.Client
+	events narrator
+}
+
+// orders are made one by one by a few workers, each name once.
+type orders struct {
+	maker maker
+	queue workqueue.TypedRateLimitingInterface[types.NamespacedName]
+
+	mu   sync.Mutex
+	open map[types.NamespacedName]order
+}
+
+func newOrders(m maker) *orders {
+	limiter := workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](firstRetry, lastRetry)
+	return &orders{
+		maker: m, open: map[types.NamespacedName]order{},
+		queue: workqueue.NewTypedRateLimitingQueueWithConfig(limiter, workqueue.TypedRateLimitingQueueConfig[types.NamespacedName]{Name: "drain-desk"}),
+	}
+}
+
+// add takes an order. One that is open already stays as it is.
+func (q *orders) add(o order) {
+	key := client.ObjectKeyFromObject(o.attempt)
+	q.mu.Lock()
+	if _, is := q.open[key]; !is {
+		q.open[key] = o
+	}
+	q.mu.Unlock()
+	q.queue.Add(key)
+}
+
+// work makes what is ordered, until the context ends.
+func (q *orders) work(ctx context.Context, workers int) {
+	var group sync.WaitGroup
+	for range workers {
+		group.Go(func() {
+			for q.next(ctx) {
+			}
+		})
+	}
+	<-ctx.Done()
+	q.queue.ShutDown()
+	group.Wait()
+}
+
+func (q *orders) next(ctx context.Context) bool {
+	key, down := q.queue.Get()
+	if down {
+		return false
+	}
+	defer q.queue.Done(key)
+	q.mu.Lock()
+	o, open := q.open[key]
+	q.mu.Unlock()
+	if !open {
+		q.queue.Forget(key)
+		return true
+	}
+	err := q.maker.make(ctx, o)
+	if err != nil && q.queue.NumRequeues(key) < maxTries && ctx.Err() == nil {
+		log.FromContext(ctx).V(1).Info("trying again to make a ProcessorMigration", "cause", err.Error())
+		q.queue.AddRateLimited(key)
+		return true
+	}
+	if err != nil {
+		log.FromContext(ctx).Error(err, "giving up to make a ProcessorMigration, until it is asked for again", "migration", key)
+	}
+	q.mu.Lock()
+	delete(q.open, key)
+	q.mu.Unlock()
+	q.queue.Forget(key)
+	return true
+}
+
+// make creates the migration. That it is there already is as good: its name says what it is for.
+func (k maker) make(ctx context.Context, o order) error {
+	ctx, cancel := context.WithTimeout(ctx, makeTimeout)
+	defer cancel()
+	made := o.attempt.DeepCopy()
+	err := k.client.Create(ctx, made)
+	switch {
+	case apierrors.IsAlreadyExists(err), apierrors.IsNotFound(err): // Not found is a namespace that is gone.
+		return nil
+	case err != nil:
+		return fmt.Errorf("creating ProcessorMigration %s/%s: %w", o.attempt.Namespace, o.attempt.Name, err)
+	}
+	o.attempt = made
+	k.events.requested(o)
+	return nil
+}

@@ -1,0 +1,268 @@
+package drain
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/fence"
+	"github.com/dory-io/dory/internal/pod"
+)
+
+// view is what is known about a pod that somebody wants to leave its node. Its objects come from caches and are read-only.
+type view struct {
+	// pod is nil where there is none of the name.
+	pod *corev1.Pod
+	// processor is what the pod belongs to; nil once it is gone.
+	processor *doryv1alpha1.Processor
+	// epoch is that of the processor's id; nil before the first one.
+	epoch *doryv1alpha1.ProcessorEpoch
+	// migrations are all of the Processor.
+	migrations []*doryv1alpha1.ProcessorMigration
+	// target is that of the active migration; nil where there is none.
+	target *corev1.Pod
+	// leave says whether the pod's node is being left.
+	leave leave
+	// settled lets nobody's patience count: it is tried again and again to move the processor, and it is never restarted.
+	settled  bool
+	patience time.Duration
+	now      time.Time
+}
+
+// viewer makes views.
+type viewer struct {
+	reader  client.Reader
+	clock   clock.PassiveClock
+	options Options
+}
+
+// ofName looks at a pod by its name.
+func (w viewer) ofName(ctx context.Context, key types.NamespacedName) (*view, error) {
+	found, err := get[corev1.Pod](ctx, w.reader, key)
+	if err != nil || found == nil {
+		return &view{now: w.clock.Now()}, err
+	}
+	return w.of(ctx, found)
+}
+
+// of looks at a pod, and at all that decides about it.
+func (w viewer) of(ctx context.Context, p *corev1.Pod) (*view, error) {
+	v := &view{pod: p, patience: w.options.patience(), now: w.clock.Now()}
+	name, owned := processorOf(p)
+	if !owned {
+		return v, nil
+	}
+	key := types.NamespacedName{Namespace: p.Namespace, Name: name}
+	var err error
+	if v.processor, err = get[doryv1alpha1.Processor](ctx, w.reader, key); err != nil || v.processor == nil {
+		return v, err
+	}
+	if v.migrations, err = w.migrations(ctx, key); err != nil {
+		return nil, err
+	}
+	if m := v.active(); m != nil && m.Status.TargetPod != "" {
+		if v.target, err = get[corev1.Pod](ctx, w.reader, types.NamespacedName{Namespace: p.Namespace, Name: m.Status.TargetPod}); err != nil {
+			return nil, err
+		}
+	}
+	id := types.NamespacedName{Namespace: p.Namespace, Name: doryv1alpha1.ObjectName(v.processor.ID())}
+	if v.epoch, err = get[doryv1alpha1.ProcessorEpoch](ctx, w.reader, id); err != nil {
+		return nil, err
+	}
+	node, err := w.node(ctx, p.Spec.NodeName)
+	if err != nil {
+		return nil, err
+	}
+	v.leave = leaving(node, v.processor, w.options.Proactive)
+	return v, nil
+}
+
+func (w viewer) node(ctx context.Context, name string) (*corev1.Node, error) {
+	if name == "" {
+		return nil, nil //nolint:nilnil // no name is no node
+	}
+	return get[corev1.Node](ctx, w.reader, types.NamespacedName{Name: name})
+}
+
+func (w viewer) migrations(ctx context.Context, of types.NamespacedName) ([]*doryv1alpha1.ProcessorMigration, error) {
+	var list doryv1alpha1.ProcessorMigrationList
+	err := w.reader.List(ctx, &list, client.InNamespace(of.Namespace), client.MatchingFields{indexMigrationProcessor: of.Name}, client.UnsafeDisableDeepCopy)
+	if err != nil {
+		return nil, fmt.Errorf("listing the migrations of Processor %s: %w", of, err)
+	}
+	return pointers(list.Items), nil
+}
+
+func pointers[T any](items []T) []*T {
+	found := make([]*T, len(items))
+	for i := range items {
+		found[i] = &items[i]
+	}
+	return found
+}
+
+// object is a pointer to T that is a Kubernetes object.
+type object[T any] interface {
+	*T
+	client.Object
+}
+
+// get answers nil where there is no such object.
+func get[T any, P object[T]](ctx context.Context, reader client.Reader, key types.NamespacedName) (P, error) {
+	obj := P(new(T))
+	if err := reader.Get(ctx, key, obj); err != nil {
+		if apierrors.IsNotFound(err) {
+			return nil, nil //nolint:nilnil // absence is an answer here, and every caller checks for it
+		}
+		return nil, fmt.Errorf("reading %T %s: %w", obj, key, err)
+	}
+	return obj, nil
+}
+
+// processorOf is the name of the Processor that answers for the pod.
+func processorOf(p client.Object) (name string, owned bool) {
+	owner := metav1.GetControllerOf(p)
+	if owner == nil || owner.Kind != "Processor" || owner.APIVersion != doryv1alpha1.GroupVersion.String() {
+		return "", false
+	}
+	return owner.Name, true
+}
+
+// owned says whether it is this Processor that answers for the pod, and not an earlier one of its name.
+func (v *view) owned() bool {
+	owner := metav1.GetControllerOf(v.pod)
+	return owner != nil && v.processor != nil && owner.UID == v.processor.UID
+}
+
+// active is the migration under way.
+func (v *view) active() *doryv1alpha1.ProcessorMigration {
+	for _, m := range v.migrations {
+		if m.Active() {
+			return m
+		}
+	}
+	return nil
+}
+
+func (v *view) holder() string {
+	if v.epoch == nil {
+		return ""
+	}
+	return v.epoch.Spec.Holder
+}
+
+// holds says whether the pod is the one that may act.
+func (v *view) holds() bool { return v.holder() == v.pod.Name }
+
+// committed says whether the target of the migration has taken over. A cache may not know it yet.
+func (v *view) committed(m *doryv1alpha1.ProcessorMigration) bool {
+	return m.Status.Phase == doryv1alpha1.MigrationRetiring || (m.Status.TargetPod != "" && v.holder() == m.Status.TargetPod)
+}
+
+// surplus pods have lost the epoch, or never had it. What the caches do not agree about is not surplus: the pod may act.
+func (v *view) surplus() bool {
+	if v.epoch == nil || v.holds() {
+		return false
+	}
+	if epoch := epochOf(v.pod); epoch != 0 {
+		return epoch < v.epoch.Spec.Epoch
+	}
+	name := v.pod.Labels[doryv1alpha1.LabelMigration]
+	return slices.ContainsFunc(v.migrations, func(m *doryv1alpha1.ProcessorMigration) bool {
+		return m.Name == name && m.Ended() && m.Status.Phase != doryv1alpha1.MigrationSucceeded
+	})
+}
+
+// attempts are the drains of this very pod, the oldest first.
+func (v *view) attempts() []*doryv1alpha1.ProcessorMigration {
+	var found []*doryv1alpha1.ProcessorMigration
+	for _, m := range v.migrations {
+		if m.Spec.Reason == doryv1alpha1.MigrationDrain && m.Spec.SourcePod == v.pod.Name && m.DeletionTimestamp == nil {
+			found = append(found, m)
+		}
+	}
+	slices.SortFunc(found, func(a, b *doryv1alpha1.ProcessorMigration) int {
+		return numberOf(a.Name) - numberOf(b.Name)
+	})
+	return found
+}
+
+// epochOf is what the pod's label says; 0 without one.
+func epochOf(p *corev1.Pod) int64 {
+	epoch, err := strconv.ParseInt(p.Labels[doryv1alpha1.LabelEpoch], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return epoch
+}
+
+func ended(p *corev1.Pod) bool { return fence.Ended(p) }
+
+func ready(p *corev1.Pod) bool {
+	condition := podCondition(p, corev1.PodReady)
+	return condition != nil && condition.Status == corev1.ConditionTrue
+}
+
+func podCondition(p *corev1.Pod, kind corev1.PodConditionType) *corev1.PodCondition {
+	for i := range p.Status.Conditions {
+		if p.Status.Conditions[i].Type == kind {
+			return &p.Status.Conditions[i]
+		}
+	}
+	return nil
+}
+
+// running says whether the processor's process runs, as far as its kubelet has said.
+func running(p *corev1.Pod) bool {
+	container := containerOf(p)
+	return container != nil && container.State.Running != nil
+}
+
+func containerOf(p *corev1.Pod) *corev1.ContainerStatus {
+	for i := range p.Status.ContainerStatuses {
+		if p.Status.ContainerStatuses[i].Name == pod.ContainerName {
+			return &p.Status.ContainerStatuses[i]
+		}
+	}
+	if len(p.Status.ContainerStatuses) > 0 {
+		return &p.Status.ContainerStatuses[0]
+	}
+	return nil
+}
+
+// unplaced is what the scheduler says about a pod that it finds no node for.
+func unplaced(p *corev1.Pod) (message string, yes bool) {
+	if p == nil || p.Spec.NodeName != "" {
+		return "", false
+	}
+	condition := podCondition(p, corev1.PodScheduled)
+	if condition == nil || condition.Status != corev1.ConditionFalse {
+		return "", false
+	}
+	return condition.Message, true
+}
+
+// unreadiness says what a pod that is not ready waits for.
+func unreadiness(p *corev1.Pod) string {
+	container := containerOf(p)
+	switch {
+	case container == nil:
+		return "its kubelet has not said anything yet"
+	case container.State.Waiting != nil && container.State.Waiting.Message != "":
+		return container.State.Waiting.Reason + ": " + container.State.Waiting.Message
+	case container.State.Waiting != nil:
+		return container.State.Waiting.Reason
+	default:
+		return "GET /ready does not answer 200 yet"
+	}
+}
