@@ -1,6 +1,6 @@
 # The benchmarks, on real parts. Each prints one line of JSON last.
-# BENCH_N is how many rows (bench-sync), objects (bench-scale), processors (bench-checkpoint) or live moves of each size
-# (bench-handoff); BENCH_FLAGS goes to the program as it is, such as BENCH_FLAGS="-profiles DIR". bin/bench/sync --help
+# BENCH_N is how many rows (bench-sync), objects (bench-scale), processors (bench-checkpoint), evictions (bench-webhook) or live
+# moves of each size (bench-handoff); BENCH_FLAGS goes to the program as it is, such as BENCH_FLAGS="-profiles DIR". bin/bench/sync --help
 # and so on list the flags.
 
 BENCH_N ?=
@@ -38,14 +38,40 @@ bench-checkpoint: bench-deps ## Measure what checkpoints of 2000 (BENCH_N) proce
 bench-handoff: ## Measure the pause of moves on a local cluster with real kubelets, 100 (BENCH_N) of each size. Needs root.
 	@test/bench/handoff/run -moves $(or $(BENCH_N),100) $(BENCH_FLAGS)
 
+.PHONY: bench-webhook
+bench-webhook: bench-deps ## Measure the answers to 1000 (BENCH_N) evictions at once, among 2000 processors.
+	@bin/bench/webhook -evictions $(or $(BENCH_N),1000) $(BENCH_FLAGS)
+
+.PHONY: bench-drain
+bench-drain: ## Measure drains of a node with 30 processors by the upstream kubectl, 10 (BENCH_N) rounds there and back. Needs root.
+	@test/bench/drain/run -rounds $(or $(BENCH_N),10) $(BENCH_FLAGS)
+
 .PHONY: bench-short
 bench-short: bench-deps ## Run the benchmarks that need no cluster in small, to see that they run; their figures say little.
 	@bin/bench/sync -rows 300 -changing 15s -resting 15s $(bench_short)
 	@bin/bench/scale -n 300 $(bench_short)
 	@bin/bench/checkpoint -processors 100 -interval 2s
+	@bin/bench/webhook -processors 100 -evictions 50 -others 20 $(bench_short)
 
 .PHONY: bench-deps
 bench-deps: $(bench_k8s) bin/kwok $(kwok_stages) build
 	@hack/debs.sh $(test_packages)
 	@mkdir -p bin/bench
-	@CGO_ENABLED=0 go build -trimpath -o bin/bench/ ./test/bench/sync ./test/bench/scale ./test/bench/checkpoint
+	@CGO_ENABLED=0 go build -trimpath -o bin/bench/ ./test/bench/sync ./test/bench/scale ./test/bench/checkpoint ./test/bench/webhook
+
+# The engine alone, and packing beside the real kube-scheduler, which is built in a module of its own.
+.PHONY: bench-engine
+bench-engine: ## Measure the placement engine alone: decisions and events a second with 5000 nodes and 50,000 pods, and its memory.
+	@mkdir -p bin/bench
+	@CGO_ENABLED=0 go build -trimpath -o bin/bench/engine ./test/bench/engine
+	@bin/bench/engine $(BENCH_FLAGS)
+
+.PHONY: bench-packing
+bench-packing: ## Measure on how many nodes a trace of pods fits, through Dory and through kube-scheduler. Building that takes minutes once.
+	@mkdir -p bin/bench
+	@CGO_ENABLED=0 go build -C test/oracle -trimpath -o $(CURDIR)/bin/bench/packing ./packing
+	@bin/bench/packing $(BENCH_FLAGS)
+
+.PHONY: test-oracle
+test-oracle: ## Compare the engine's decisions with the filters of the real kube-scheduler. Building that takes minutes once.
+	@go test -C test/oracle ./...

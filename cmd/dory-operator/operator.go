@@ -17,6 +17,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/controller/drain"
 	"github.com/dory-io/dory/internal/controller/lifecycle"
 	"github.com/dory-io/dory/internal/fence"
 	"github.com/dory-io/dory/internal/pod"
@@ -40,6 +41,8 @@ type operator struct {
 	processors *statexfer.Client
 	states     *statestore.Store
 	lifecycle  *lifecycle.Reconciler
+	desk       *drain.Desk
+	turns      *drain.Turns
 }
 
 func newOperator(ctx context.Context, opts options) (*operator, error) {
@@ -58,7 +61,7 @@ func newOperator(ctx context.Context, opts options) (*operator, error) {
 	o.issuer = fence.NewIssuer(o.manager.GetClient(), o.ledger(), o.clock)
 	o.processors = statexfer.NewClient(statexfer.ClientConfig{Clock: o.clock})
 	o.states = statestore.New(statestore.Config{Client: o.manager.GetClient(), Reader: o.manager.GetAPIReader(), Database: o.largeStates()})
-	for _, add := range []func(context.Context) error{o.addHealth, o.addLifecycle, o.addCheckpoints, o.addMigrations, o.addDatabase} {
+	for _, add := range []func(context.Context) error{o.addHealth, o.addLifecycle, o.addCheckpoints, o.addDrain, o.addMigrations, o.addPlacement, o.addDatabase, o.addWebhook, o.addResponder} {
 		if err := add(ctx); err != nil {
 			return nil, err
 		}

@@ -44,6 +44,7 @@ func TestParseOptions(t *testing.T) {
 			env:   map[string]string{"DORY_DATABASE_URL": "postgres://env/dory"},
 			check: func(o options) bool { return o.databaseURL == "postgres://flag/dory" },
 		},
+		"a feature": {args: []string{"--feature-gates=EvictionResponder=true"}, check: func(o options) bool { return o.features.evictionResponder }},
 		"log level": {args: []string{"--log-level=debug"}, check: func(o options) bool { return o.logLevel == zapcore.DebugLevel }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -62,6 +63,12 @@ func TestParseOptionsRefuses(t *testing.T) {
 		"negative share":  {"--max-deletion-share=-0.1", "use a number above 0 and up to 1"},
 		"no share":        {"--max-deletion-share=0", "is no share"},
 		"no workers":      {"--concurrency=0", "use 1 or more"},
+		"no patience":     {"--drain-patience=5s", "--drain-patience=5s is too short"},
+		"no drains":       {"--drain-parallel-per-node=0", "use 1 or more"},
+		"no port":         {"--webhook-port=65536", "--webhook-port=65536 is no port"},
+		"certificates":    {"--webhook-certificates=None", "use Own or External"},
+		"no feature":      {"--feature-gates=Teleport=true", `"Teleport" is no feature`},
+		"half a feature":  {"--feature-gates=EvictionResponder", "neither true nor false"},
 		"an argument":     {"run", `unexpected argument "run"`},
 		"unknown flag":    {"--databse-url=x", "not defined: -databse-url"},
 		"unknown level":   {"--log-level=loud", "loud"},

@@ -43,11 +43,12 @@ func (o *operator) addMigrations(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	recorder := o.manager.GetEventRecorder("dory-migration")
 	reconciler := migration.New(migration.Config{
 		Client: o.manager.GetClient(), APIReader: o.manager.GetAPIReader(), Processors: o.processors, Issuer: o.issuer,
-		Checkpoints: migration.StateStore{Store: o.states}, Clock: o.clock,
-		Recorder: o.manager.GetEventRecorder("dory-migration"), Metrics: migrationMetrics, NewSuffix: newSuffix,
-		Token: o.tokens.For, Prepare: o.lifecycle.PreparePod,
+		Checkpoints: migration.StateStore{Store: o.states}, States: statestore.NewPreparer(o.states, o.manager.GetClient(), recorder), Clock: o.clock,
+		Recorder: recorder, Metrics: migrationMetrics, NewSuffix: newSuffix,
+		Token: o.tokens.For, Prepare: o.lifecycle.PreparePod, Turn: o.turns.Turn, Wake: o.turns.Wake(),
 		Options: migration.Options{Concurrency: o.options.migrationConcurrency},
 	})
 	if err := reconciler.SetupWithManager(ctx, o.manager); err != nil {

@@ -10,6 +10,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"github.com/dory-io/dory/test/gateway"
 )
 
 // operatorUser is how the API server sees the operator: by its ServiceAccount, with that account's rights and no more.
@@ -19,6 +21,13 @@ func (r *Rig) startControlPlane(context.Context) error {
 	environment := &envtest.Environment{BinaryAssetsDirectory: r.bin("k8s")}
 	// With kube-controller-manager there are ServiceAccounts, so pods get their token's volume as on any cluster.
 	environment.ControlPlane.GetAPIServer().Configure().Disable("disable-admission-plugins")
+	if r.options.Webhook {
+		var err error
+		if r.gateway, err = gateway.New(r.dir); err != nil {
+			return err
+		}
+		r.gateway.Configure(environment.ControlPlane.GetAPIServer())
+	}
 	config, err := environment.Start()
 	if err != nil {
 		return fmt.Errorf("%w (make envtest-binaries builds what this needs)", err)

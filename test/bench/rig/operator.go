@@ -16,9 +16,9 @@ import (
 type Operator struct {
 	// PID is its process.
 	PID int
-	// Metrics and Pprof are where it serves them.
-	Metrics, Pprof string
-	child          *child
+	// Metrics, Pprof and Ready are where it serves them.
+	Metrics, Pprof, Ready string
+	child                 *child
 }
 
 // readyTimeout bounds the start of the operator's process, not of its caches.
@@ -34,7 +34,7 @@ func (r *Rig) StartOperator(ctx context.Context, flags ...string) (*Operator, er
 			return nil, err
 		}
 	}
-	ports, err := freePorts(3)
+	ports, err := freePorts(4)
 	if err != nil {
 		return nil, err
 	}
@@ -42,6 +42,11 @@ func (r *Rig) StartOperator(ctx context.Context, flags ...string) (*Operator, er
 		"--leader-elect=false", "--discover-sdk=false", "--log-level=warn",
 		"--metrics-bind-address=" + ports[0], "--health-probe-bind-address=" + ports[1], "--pprof-bind-address=" + ports[2],
 	}, flags...)
+	if r.options.Webhook {
+		if flags, err = r.withWebhook(flags, ports[3]); err != nil {
+			return nil, err
+		}
+	}
 	if !r.options.Bare {
 		flags = append(flags, "--checkpoints=false") // kwok's instances have no state to ask for.
 	}
@@ -51,7 +56,7 @@ func (r *Rig) StartOperator(ctx context.Context, flags ...string) (*Operator, er
 	if err != nil {
 		return nil, err
 	}
-	o := &Operator{PID: child.cmd.Process.Pid, Metrics: "http://" + ports[0] + "/metrics", Pprof: "http://" + ports[2] + "/debug/pprof/", child: child}
+	o := &Operator{PID: child.cmd.Process.Pid, Metrics: "http://" + ports[0] + "/metrics", Pprof: "http://" + ports[2] + "/debug/pprof/", Ready: "http://" + ports[1] + "/readyz", child: child}
 	err = wait.PollUntilContextTimeout(ctx, 10*time.Millisecond, readyTimeout, true, func(ctx context.Context) (bool, error) {
 		body, err := Get(ctx, o.Metrics)
 		if err != nil {
@@ -63,6 +68,16 @@ func (r *Rig) StartOperator(ctx context.Context, flags ...string) (*Operator, er
 		return nil, fmt.Errorf("waiting for the operator's metrics: %w", err)
 	}
 	return o, nil
+}
+
+// withWebhook leads the API server to the operator.
+func (r *Rig) withWebhook(flags []string, address string) ([]string, error) {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	r.gateway.Serve(address)
+	return append(flags, "--webhook-port="+port, "--leader-election-namespace=dory-system"), nil
 }
 
 // Stop ends the operator in good order.

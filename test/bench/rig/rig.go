@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/dory-io/dory/internal/store/pgtest"
+	"github.com/dory-io/dory/test/gateway"
 )
 
 // Options say what to run.
@@ -26,6 +27,8 @@ type Options struct {
 	// Bare leaves out kube-controller-manager, kube-scheduler, kwok and the nodes: the benchmark plays what it needs of
 	// them itself.
 	Bare bool
+	// Webhook has the operator answer evictions.
+	Webhook bool
 	// Controllers are those of kube-controller-manager to run, as its flag --controllers takes them.
 	Controllers []string
 	// Clock times the waits.
@@ -44,6 +47,7 @@ type Rig struct {
 	options      Options
 	dir          string
 	environment  *envtest.Environment
+	gateway      *gateway.Gateway
 	kubeconfig   string
 	postgres     *pgtest.Server
 	children     []*child
@@ -99,6 +103,9 @@ func (r *Rig) Close() error {
 	}
 	if r.environment != nil {
 		errs = append(errs, r.environment.Stop())
+	}
+	if r.gateway != nil {
+		errs = append(errs, r.gateway.Close())
 	}
 	if r.Database != nil {
 		r.Database.pool.Close()

@@ -1,0 +1,270 @@
+package drain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/test/processkubelet"
+)
+
+// background is a kubectl drain that is looked at while it runs.
+type background struct {
+	w      *world
+	ended  chan struct{}
+	err    error
+	mu     sync.Mutex
+	output strings.Builder
+}
+
+func (b *background) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.output.Write(p)
+}
+
+func (b *background) text() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.output.String()
+}
+
+func (w *world) draining(node string, flags ...string) *background {
+	w.Helper()
+	b := &background{w: w, ended: make(chan struct{})}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	w.Cleanup(func() { cancel(); <-b.ended })
+	args := append([]string{"--kubeconfig", shared.adminConfig, "drain", node, "--timeout=" + patience.String()}, flags...)
+	cmd := exec.CommandContext(ctx, shared.bin("kubectl"), args...)
+	cmd.Stdout, cmd.Stderr = b, b
+	w.must(cmd.Start())
+	go func() {
+		b.err = cmd.Wait()
+		close(b.ended)
+	}()
+	return b
+}
+
+// says waits until the drain has said so.
+func (b *background) says(words string) {
+	b.w.Helper()
+	b.w.until("the drain says "+strconv.Quote(words), func() error {
+		if text := b.text(); !strings.Contains(text, words) {
+			return fmt.Errorf("it says:\n%s", text)
+		}
+		return nil
+	})
+}
+
+func (b *background) succeeds() {
+	b.w.Helper()
+	<-b.ended
+	if b.err != nil {
+		b.w.Fatalf("%v:\n%s", b.err, b.text())
+	}
+}
+
+// Every asker of a thousand at once is told to come again, each processor moves once, and nothing is lost.
+func TestAThousandEvictionsAtOnce(t *testing.T) {
+	const processors, askers = 10, 100
+	w := newWorld(t)
+	w.start(alone).ready()
+	var names, pods []string
+	for i := range processors {
+		names = append(names, fmt.Sprint("a", i))
+	}
+	w.onlyOn("n1", func() {
+		var group errgroup.Group
+		for _, name := range names {
+			group.Go(func() error { return w.create(name) })
+		}
+		w.must(group.Wait())
+		for _, name := range names {
+			pods = append(pods, w.counts(name, "").Name)
+		}
+	})
+	shared.kubelet.SetDelays(processkubelet.Delays{Start: slowStart})
+	w.cordon("n1", true)
+	var late atomic.Int64
+	var group errgroup.Group
+	for i := range processors * askers {
+		group.Go(func() error {
+			for {
+				err := w.evict(pods[i%processors])
+				switch {
+				case err == nil:
+					return fmt.Errorf("pod %s was let go", pods[i%processors])
+				case strings.Contains(err.Error(), "context deadline exceeded"):
+					late.Add(1) // This machine has better things to do.
+				case !strings.Contains(err.Error(), triggered):
+					return err
+				default:
+					return nil
+				}
+			}
+		})
+	}
+	w.must(group.Wait())
+	t.Logf("%d of %d were answered too late", late.Load(), processors*askers)
+	shared.kubelet.SetDelays(processkubelet.Delays{})
+	w.drained("n1")
+	for _, name := range names {
+		w.counts(name, "n1")
+	}
+	w.whole(names...)
+	if moves := w.moves(); len(moves) != processors {
+		t.Errorf("%d moves of %d processors", len(moves), processors)
+	}
+}
+
+// The leader is killed while a move is under way. The other replica answers in its place and finishes the move.
+func TestAReplicaIsKilledDuringADrain(t *testing.T) {
+	w := newWorld(t)
+	leader := w.start().ready() // It has the lease when the second starts.
+	other := w.start().ready()
+	w.counter("a", "n1")
+	shared.kubelet.SetDelays(processkubelet.Delays{Start: slowStart})
+	d := w.draining("n1")
+	d.says(triggered)
+	leader.kill()
+	d.succeeds()
+	if other.reviews() == 0 {
+		t.Error("the other replica was never asked")
+	}
+	w.counts("a", "n1")
+	w.whole("a")
+}
+
+// Both replicas are down for a while. A drain that begins then gives up with a reason, and the next one gets through.
+func TestBothReplicasAreDownAndBack(t *testing.T) {
+	w := newWorld(t)
+	first, second := w.start().ready(), w.start().ready()
+	w.counter("a", "n1")
+	shared.kubelet.SetDelays(processkubelet.Delays{Start: slowStart})
+	d := w.draining("n1")
+	d.says(triggered)
+	second.kill()
+	first.kill()
+	<-d.ended
+	if d.err == nil || !strings.Contains(d.text(), "failed calling webhook") {
+		t.Errorf("%v:\n%s", d.err, d.text())
+	}
+	w.start().ready()
+	w.start().ready()
+	w.drained("n1")
+	w.counts("a", "n1")
+	w.whole("a")
+}
+
+// The API server is killed while a move is under way, and comes back. kubectl does not survive that; the move does.
+func TestTheAPIServerIsKilledDuringADrain(t *testing.T) {
+	w := newWorld(t)
+	o := w.start(alone).ready()
+	w.counter("a", "n1")
+	shared.kubelet.SetDelays(processkubelet.Delays{Start: slowStart})
+	d := w.draining("n1")
+	d.says(triggered)
+	killAPIServer(t)
+	w.must(shared.environment.ControlPlane.GetAPIServer().Start())
+	<-d.ended
+	w.until("the API server is back", func() error {
+		_, err := shared.clients.Discovery().ServerVersion()
+		return err
+	})
+	if o.hasEnded() { // As a kubelet would.
+		o = w.start(alone)
+	}
+	o.ready()
+	w.until("a drain gets through", func() error {
+		output, err := w.drain("n1")
+		if err != nil && strings.Contains(output, "connection refused") {
+			return errors.New(output)
+		}
+		if err != nil {
+			t.Fatalf("%v\n%s", err, output)
+		}
+		return nil
+	})
+	w.counts("a", "n1")
+	w.whole("a")
+}
+
+// killAPIServer finds the process among our own children, because envtest only knows how to stop it in good order.
+func killAPIServer(t *testing.T) {
+	t.Helper()
+	paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths {
+		command, err := os.ReadFile(path)
+		if err != nil || !strings.HasPrefix(string(command), shared.bin("kube-apiserver")+"\x00") || !strings.Contains(string(command), shared.dir) {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		for syscall.Kill(pid, 0) == nil {
+			time.Sleep(time.Millisecond)
+		}
+		return
+	}
+	t.Fatal("no process of the API server is found")
+}
+
+// Two nodes are drained at once, with room for what was on both on the third alone.
+func TestTwoDrainsAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.start(alone).ready()
+	w.counter("a", "n1")
+	w.counter("b", "n2")
+	first, second := w.draining("n1"), w.draining("n2")
+	first.succeeds()
+	second.succeeds()
+	for _, name := range []string{"a", "b"} {
+		if pod := w.counts(name, ""); pod.Spec.NodeName != "n3" {
+			t.Errorf("%s is on %s", name, pod.Spec.NodeName)
+		}
+	}
+	w.whole("a", "b")
+	for _, m := range w.moves() {
+		if m.Status.TargetNode != "n3" && m.Status.Phase == doryv1alpha1.MigrationSucceeded {
+			t.Errorf("%s went to %s, which was being drained", m.Name, m.Status.TargetNode)
+		}
+	}
+}
+
+// A processor that fits nowhere else keeps working, and whoever waits reads why. Room lets the drain end.
+func TestNoRoomAnywhere(t *testing.T) {
+	w := newWorld(t)
+	w.start(alone).ready()
+	pod := w.counter("a", "n1")
+	w.cordon("n2", true)
+	w.cordon("n3", true)
+	d := w.draining("n1")
+	d.says("no node fits")
+	if now := w.counts("a", ""); now.UID != pod.UID {
+		t.Errorf("pod %s, was %s", now.Name, pod.Name)
+	}
+	w.cordon("n3", false)
+	d.succeeds()
+	w.counts("a", "n1")
+	w.whole("a")
+}
