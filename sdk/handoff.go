@@ -135,8 +135,8 @@ func (p *Processor) quiesce(ctx context.Context, epoch int64) (*captured, error)
 		return final, err
 	}
 	go final.checksum() // While the role file is written.
-	if ctx.Err() != nil {
-		return nil, waitingFailed(context.Cause(ctx))
+	if err := abandoned(ctx); err != nil {
+		return nil, waitingFailed(err)
 	}
 	if err := p.turn(now, roleQuiesced, now.position); err != nil {
 		return nil, err

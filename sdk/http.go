@@ -36,6 +36,7 @@ func (p *Processor) serve(ctx context.Context) (*server, error) {
 	}
 	s := &server{failed: make(chan error, 1), Server: http.Server{
 		Handler:           p.Handler(),
+		ConnContext:       withPeer,
 		ReadHeaderTimeout: drainTimeout,
 		ReadTimeout:       requestReadTimeout,
 		WriteTimeout:      max(requestReadTimeout, p.shutdownTimeout) + drainTimeout,

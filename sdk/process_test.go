@@ -22,13 +22,22 @@ import (
 // childVariable makes the test's binary a processor: its value is the mode.
 const childVariable = "DORY_SDK_TEST_CHILD"
 
+// What a child prints besides numbers.
+const (
+	begun     = -1
+	waitedFor = -2
+)
+
+// childPatience ends a child that does not do what its test waits for, so that no test waits for ever.
+const childPatience = 3 * time.Minute
+
 // childMain counts as fast as it can and prints each committed number once it is committed.
 func childMain() int {
 	options := map[string][]Option{
 		"fast":      nil,
 		"saving":    {WithSaveInterval(50 * time.Millisecond)},
 		"impatient": {WithShutdownTimeout(time.Second)},
-		"gated":     nil, // Each iteration waits for a byte.
+		"waiting":   nil, // Each iteration prints begun, waits for somebody else to wait for it, prints waited for, and waits for a byte.
 		"paced":     {WithInterval(200 * time.Microsecond), WithSaveInterval(20 * time.Millisecond)},
 	}
 	p, err := New(options[os.Getenv(childVariable)]...)
@@ -37,12 +46,17 @@ func childMain() int {
 		return 2
 	}
 	n := Var(p, "n", int64(0))
-	gate := func() {}
-	if os.Getenv(childVariable) == "gated" {
-		gate = func() { _, _ = os.Stdin.Read(make([]byte, 1)) }
+	gate := func(context.Context) {}
+	if os.Getenv(childVariable) == "waiting" {
+		gate = func(ctx context.Context) {
+			fmt.Println(begun)
+			<-Yield(ctx)
+			fmt.Println(waitedFor)
+			_, _ = os.Stdin.Read(make([]byte, 1))
+		}
 	}
-	err = p.Run(context.Background(), func(context.Context) error {
-		gate()
+	err = p.Run(context.Background(), func(ctx context.Context) error {
+		gate(ctx)
 		fmt.Println(n.Get())
 		n.Set(n.Get() + 1)
 		return nil
@@ -79,7 +93,9 @@ func startChild(t *testing.T, mode, path string, env ...string) *child {
 	address := childAddress()
 	port := strconv.Itoa(freePort(t, address))
 	c := &child{t: t, host: net.JoinHostPort(address, port)}
-	c.cmd = exec.CommandContext(t.Context(), os.Args[0]) //nolint:gosec // The test itself.
+	ctx, cancel := context.WithTimeout(t.Context(), childPatience)
+	t.Cleanup(cancel)
+	c.cmd = exec.CommandContext(ctx, os.Args[0]) //nolint:gosec // The test itself.
 	c.cmd.Env = []string{
 		childVariable + "=" + mode, "PROCESSOR_ID=p-1", "DORY_EPOCH=1", "DORY_STATE_BACKEND=local", "DORY_STATE_PATH=" + path,
 		"DORY_BIND_ADDRESS=" + address, "DORY_HEALTH_PORT=" + port,

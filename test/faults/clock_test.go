@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -14,24 +13,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
-	"github.com/dory-io/dory/test/faults/failpoints"
 )
-
-// clockVariable names the file that says by how many seconds a brittle operator's clock is wrong.
-const clockVariable = "FAULTS_CLOCK"
 
 // jumpingClock sets the clock of a brittle operator, as NTP or a person does to a machine's: what time it is changes, and
 // how long something takes does not.
-var jumpingClock = map[string]failpoints.Edit{
-	"cmd/dory-operator/operator.go": func(source string) (string, error) {
-		const clock = "clock: clock.RealClock{}}"
-		if strings.Count(source, clock) != 1 {
-			return "", fmt.Errorf("%s is not there once, as it was: look at this anew", clock)
-		}
-		return strings.Replace(source, clock, "clock: jumpingClock{}}", 1), nil
-	},
-	"cmd/dory-operator/jumping_clock.go": func(string) (string, error) {
-		return `package main
+const jumpingClock = `package main
 
 import (
 	"os"
@@ -55,9 +41,7 @@ func (jumpingClock) Now() time.Time {
 }
 
 func (c jumpingClock) Since(t time.Time) time.Duration { return c.Now().Sub(t) }
-`, nil
-	},
-}
+`
 
 // clockFile is the test's, so that a restarted operator has the same clock.
 func (w *world) clockFile() string {

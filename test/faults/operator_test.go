@@ -21,10 +21,18 @@ type operator struct {
 	ended chan struct{}
 	// failpoints is the address of a brittle operator's GOFAIL_HTTP.
 	failpoints string
+	// silent ones have nothing to say about a failure that comes later.
+	silent bool
 }
 
 // start runs an operator. Its log is shown if the test fails.
 func (w *world) start(binary string, flags ...string) *operator {
+	w.Helper()
+	return w.startArmed(binary, "", flags...)
+}
+
+// startArmed runs an operator with a failpoint's term.
+func (w *world) startArmed(binary, failpoint string, flags ...string) *operator {
 	w.Helper()
 	w.operators++
 	o := &operator{t: w.T, log: filepath.Join(w.TempDir(), fmt.Sprintf("operator-%d.log", w.operators)), ended: make(chan struct{})}
@@ -35,7 +43,10 @@ func (w *world) start(binary string, flags ...string) *operator {
 	o.cmd = exec.CommandContext(context.WithoutCancel(w.Context()), binary, append([]string{
 		"--metrics-bind-address=0", "--health-probe-bind-address=0", "--discover-sdk=false", "--leader-election-namespace=" + operatorNamespace,
 	}, flags...)...)
-	o.cmd.Env = append(os.Environ(), "KUBECONFIG="+shared.kubeconfig, "DORY_DATABASE_URL="+w.url, "GOFAIL_HTTP="+o.failpoints, clockVariable+"="+w.clockFile())
+	o.cmd.Env = append(os.Environ(), "KUBECONFIG="+shared.kubeconfig, "DORY_DATABASE_URL="+w.url, "GOFAIL_HTTP="+o.failpoints, clockVariable+"="+w.clockFile(), failpointsVariable+"="+failpoint)
+	if w.confined {
+		o.cmd.Env = append(o.cmd.Env, namespaceVariable+"="+w.namespace)
+	}
 	o.cmd.Stdout, o.cmd.Stderr = log, log
 	o.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	started := make(chan error, 1)
@@ -53,7 +64,7 @@ func (w *world) start(binary string, flags ...string) *operator {
 	w.must(<-started)
 	w.Cleanup(func() {
 		o.kill()
-		if w.Failed() {
+		if w.Failed() && !o.silent {
 			w.Logf("%s, the end of its log:\n%s", filepath.Base(o.log), tail(o.text()))
 		}
 	})

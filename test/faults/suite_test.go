@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -28,7 +29,12 @@ const (
 	operatorUser      = "system:serviceaccount:dory-system:dory-operator"
 	operatorNamespace = "dory-system"
 	operatorPackage   = "./cmd/dory-operator"
-	image             = "counter:1"
+	// image is of a processor that is only said to run.
+	image = "counter:1"
+	// counterImage is of one that does: every iteration prints a link of a chain.
+	counterImage = "counting:1"
+	// fullNode takes nobody.
+	fullNode = "full"
 )
 
 // servers are what the tests of this package share.
@@ -43,9 +49,11 @@ type servers struct {
 	postgres    *pgtest.Server
 	kubelet     *processkubelet.Kubelet
 
-	// shipped is built as users get it; brittle has the failpoints, and a clock that jumps.
+	// shipped is built as users get it; brittle has the failpoints and what brittleEdits make of it.
 	shipped, brittle string
 	failpoints       []string
+	// counter is what counterImage stands for.
+	counter string
 }
 
 var shared servers
@@ -82,6 +90,11 @@ func (s *servers) start(ctx context.Context) error {
 	}
 	var group errgroup.Group
 	group.Go(func() error { return s.build(ctx) })
+	group.Go(func() error {
+		var err error
+		s.counter, err = processkubelet.Build(processkubelet.CounterPackage)
+		return err
+	})
 	group.Go(func() error { return s.startControlPlane(ctx) })
 	group.Go(func() error {
 		var err error
@@ -102,7 +115,7 @@ func (s *servers) build(ctx context.Context) error {
 		return fmt.Errorf("building the operator: %w\n%s", err, output)
 	}
 	var err error
-	s.failpoints, err = failpoints.Build(ctx, s.root, operatorPackage, s.brittle, jumpingClock)
+	s.failpoints, err = failpoints.Build(ctx, s.root, operatorPackage, s.brittle, brittleEdits)
 	return err
 }
 
@@ -167,10 +180,13 @@ func (s *servers) startKubelet() error {
 	for i := range 3 {
 		nodes = append(nodes, processkubelet.Node{Name: fmt.Sprint("node-", i), Labels: map[string]string{"workload-type": "application"}})
 	}
+	nodes = append(nodes, processkubelet.Node{Name: fullNode})
+	programs := map[string]processkubelet.Program{image: {}, counterImage: {Path: s.counter}}
+	if err := s.impostors(programs); err != nil {
+		return err
+	}
 	var err error
-	s.kubelet, err = processkubelet.New(processkubelet.Config{
-		REST: s.admin, Nodes: nodes, Programs: map[string]processkubelet.Program{image: {}},
-	})
+	s.kubelet, err = processkubelet.New(processkubelet.Config{REST: s.admin, Nodes: nodes, Programs: programs, ProbePeriod: 50 * time.Millisecond})
 	return err
 }
 
@@ -179,6 +195,7 @@ func (s *servers) stop() error {
 	if s.kubelet != nil {
 		s.kubelet.Close()
 	}
+	processkubelet.RemoveBuilds()
 	if s.environment != nil { // also where it was started half way
 		errs = append(errs, s.environment.Stop())
 	}

@@ -35,16 +35,24 @@ type witness struct {
 // watch begins to see. What it saw is judged at the test's end.
 func (w *world) watch() *witness {
 	w.Helper()
+	return w.watchAll(func() client.ObjectList { return &corev1.PodList{} }, func() client.ObjectList { return &doryv1alpha1.ProcessorEpochList{} })
+}
+
+// watchEpochs is for tests of moves, in which a processor has two live pods: which of them acted when, their own lines say.
+func (w *world) watchEpochs() {
+	w.Helper()
+	w.watchAll(func() client.ObjectList { return &doryv1alpha1.ProcessorEpochList{} })
+}
+
+func (w *world) watchAll(lists ...func() client.ObjectList) *witness {
+	w.Helper()
 	s := &witness{
 		w: w, live: map[string]map[types.UID]string{}, born: map[types.UID]bool{}, last: map[string]int64{},
 		epoch: map[string]doryv1alpha1.ProcessorEpochSpec{},
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var seeing sync.WaitGroup
-	for _, list := range []func() client.ObjectList{
-		func() client.ObjectList { return &corev1.PodList{} },
-		func() client.ObjectList { return &doryv1alpha1.ProcessorEpochList{} },
-	} {
+	for _, list := range lists {
 		started := make(chan struct{})
 		seeing.Go(func() { s.follow(ctx, list, sync.OnceFunc(func() { close(started) })) })
 		<-started

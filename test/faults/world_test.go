@@ -32,6 +32,8 @@ type world struct {
 	url       string
 	operators int
 	clock     string
+	// confined operators see this namespace alone.
+	confined bool
 }
 
 func newWorld(t *testing.T) *world {
@@ -59,6 +61,7 @@ func (w *world) wipe() {
 	err := errors.Join(
 		shared.k8s.DeleteAllOf(ctx, &doryv1alpha1.Processor{}, all),
 		shared.k8s.DeleteAllOf(ctx, &doryv1alpha1.ProcessorEpoch{}, all),
+		w.wipeMigrations(ctx),
 		client.IgnoreNotFound(shared.k8s.Delete(ctx, w.lease())))
 	var pods corev1.PodList
 	err = errors.Join(err, shared.k8s.List(ctx, &pods, all))
@@ -70,6 +73,17 @@ func (w *world) wipe() {
 	}
 }
 
+func (w *world) wipeMigrations(ctx context.Context) error {
+	var migrations doryv1alpha1.ProcessorMigrationList
+	err := shared.k8s.List(ctx, &migrations, client.InNamespace(w.namespace))
+	for i := range migrations.Items {
+		m := &migrations.Items[i]
+		strip := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`))
+		err = errors.Join(err, client.IgnoreNotFound(shared.k8s.Patch(ctx, m, strip)), client.IgnoreNotFound(shared.k8s.Delete(ctx, m)))
+	}
+	return err
+}
+
 // abandon removes a pod, as somebody does who is sure that it runs nowhere.
 func abandon(ctx context.Context, pod *corev1.Pod) error {
 	strip := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`))
@@ -79,7 +93,11 @@ func abandon(ctx context.Context, pod *corev1.Pod) error {
 }
 
 func (w *world) lease() *coordinationv1.Lease {
-	return &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: "dory-operator.dory.io"}}
+	name := "dory-operator.dory.io"
+	if w.confined {
+		name += w.namespace
+	}
+	return &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: name}}
 }
 
 func (w *world) must(err error) {
