@@ -78,6 +78,7 @@ func generatedSpec(in Input) corev1.PodSpec {
 	return corev1.PodSpec{
 		Containers:                    []corev1.Container{processorContainer(in)},
 		RestartPolicy:                 corev1.RestartPolicyAlways,
+		SchedulerName:                 schedulerName(p),
 		ServiceAccountName:            p.Spec.ServiceAccountName,
 		TerminationGracePeriodSeconds: &grace,
 		NodeSelector:                  nodeSelector(p),

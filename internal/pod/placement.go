@@ -31,6 +31,17 @@ func resources(spec *doryv1alpha1.ProcessorResources) corev1.ResourceRequirement
 	return corev1.ResourceRequirements{Requests: spec.Requests, Limits: spec.Limits}
 }
 
+// SchedulerName is the spec.schedulerName of the pods that Dory places itself.
+const SchedulerName = "dory-scheduler"
+
+// schedulerName is empty for the cluster's own scheduler.
+func schedulerName(p *doryv1alpha1.Processor) string {
+	if p.Spec.Placement == nil || p.Spec.Placement.Scheduler != doryv1alpha1.PlacementSchedulerDory {
+		return ""
+	}
+	return SchedulerName
+}
+
 func nodeSelector(p *doryv1alpha1.Processor) map[string]string {
 	selector := map[string]string{}
 	if p.Spec.Placement != nil {

@@ -16,6 +16,7 @@ func Revision(p *doryv1alpha1.Processor, edgeNode string) string {
 	spec := p.Spec.DeepCopy()
 	spec.Suspend, spec.State, spec.Update, spec.Migration = nil, nil, nil, nil // say nothing about the pod
 	spec.Probes.LivenessPath = ""                                              // compared by the probe itself, see wrongProbe
+	spec.Placement = placementRevision(spec.Placement)
 	encoded, err := json.Marshal(struct {
 		Spec     *doryv1alpha1.ProcessorSpec `json:"spec"`
 		EdgeNode string                      `json:"edgeNode,omitempty"`
@@ -27,6 +28,14 @@ func Revision(p *doryv1alpha1.Processor, edgeNode string) string {
 	}
 	sum := sha256.Sum256(encoded)
 	return hex.EncodeToString(sum[:8])
+}
+
+// placementRevision leaves out who finds the node: an instance that has one need not start again for that.
+func placementRevision(placement *doryv1alpha1.ProcessorPlacement) *doryv1alpha1.ProcessorPlacement {
+	if placement == nil || (placement.EdgeNode == "" && len(placement.NodeSelector) == 0) {
+		return nil
+	}
+	return &doryv1alpha1.ProcessorPlacement{EdgeNode: placement.EdgeNode, NodeSelector: placement.NodeSelector}
 }
 
 // Outdated says whether the pod was made from another spec than the Processor's. A pod without a revision was

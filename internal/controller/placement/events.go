@@ -1,0 +1,27 @@
+package placement
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/events"
+)
+
+// narrator is the list of everything this package says in events. Reasons are those of kube-scheduler, which people and
+// tools look for.
+type narrator struct{ recorder events.EventRecorder }
+
+func (n narrator) scheduled(pod *corev1.Pod, node string) {
+	n.recorder.Eventf(pod, nil, corev1.EventTypeNormal, "Scheduled", "Binding", "Assigned %s/%s to %s", pod.Namespace, pod.Name, node)
+}
+
+func (n narrator) refused(pod *corev1.Pod, message string) {
+	n.recorder.Eventf(pod, nil, corev1.EventTypeWarning, "FailedScheduling", "Scheduling", "%s", short(message))
+}
+
+// short keeps within the API's limit for an event's note.
+func short(text string) string {
+	const limit = 1000
+	if len(text) <= limit {
+		return text
+	}
+	return text[:limit] + "..."
+}

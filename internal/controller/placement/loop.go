@@ -1,0 +1,183 @@
+package placement
+
+import (
+	"context"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/dory-io/dory/internal/scheduler"
+)
+
+// mostChanges is how many different changes are compared with each sleeper before all are just woken.
+const mostChanges = 32
+
+// loop is the one goroutine that decides.
+type loop struct {
+	config   Config
+	clock    clock.WithTicker
+	inbox    *inbox
+	reader   client.Reader // of the caches
+	snapshot *scheduler.Snapshot
+	waiting  *waiting
+	clerks   *clerks
+	metrics  *Metrics
+	// changes since sleepers were last looked at.
+	changes map[string]scheduler.Kind
+	// ctx is that of run: letters come without one.
+	ctx context.Context
+}
+
+func newLoop(c Config, box *inbox, reader client.Reader) *loop {
+	l := &loop{
+		config: c, clock: c.Clock, inbox: box, reader: reader, metrics: c.Metrics,
+		snapshot: scheduler.New(scheduler.Options{BufferPercent: c.Options.BufferPercent}),
+		waiting:  newWaiting(c.Clock.Now()), changes: map[string]scheduler.Kind{},
+	}
+	l.clerks = &clerks{config: c, inbox: box, nodes: reader, desks: make(chan struct{}, c.Options.Concurrency)}
+	return l
+}
+
+// run reads letters and places pods until the context ends.
+func (l *loop) run(ctx context.Context) {
+	l.ctx = ctx
+	for ctx.Err() == nil {
+		for _, letter := range l.inbox.take() {
+			letter(l)
+		}
+		l.waiting.due(l.clock.Now())
+		l.wakeHelped()
+		if l.placeNext(ctx) {
+			continue
+		}
+		l.metrics.waiting(l.waiting.len())
+		l.rest(ctx)
+	}
+	l.clerks.wait()
+}
+
+// rest waits for a letter, for a free clerk if somebody is ready, or until somebody may try again.
+func (l *loop) rest(ctx context.Context) {
+	timer := l.clock.NewTimer(max(l.waiting.next.Sub(l.clock.Now()), 0))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-l.inbox.arrived:
+	case <-timer.C():
+	}
+}
+
+// placeNext places the first of those who are ready, if a clerk is free to bind it. False: nothing to do now.
+func (l *loop) placeNext(ctx context.Context) bool {
+	if l.waiting.ready.Len() == 0 || !l.clerks.take() {
+		return false
+	}
+	p, _ := l.waiting.ready.Pop()
+	w := l.waiting.pods[p.Key]
+	w.again = time.Time{}
+	how := scheduler.How{UseBuffer: w.useBuffer}
+	node, found := l.snapshot.Decide(p, how)
+	if !found {
+		l.refuse(ctx, w, how)
+		return true
+	}
+	if err := l.snapshot.Assume(p, node); err != nil {
+		l.waiting.putOff(w, l.clock.Now())
+		l.clerks.free()
+		return true
+	}
+	l.clerks.bind(ctx, w.object, p, node)
+	return true
+}
+
+// refuse lets a pod sleep, and says why where that is news.
+func (l *loop) refuse(ctx context.Context, w *waiter, how scheduler.How) {
+	refusal := l.snapshot.Explain(w.pod, how)
+	l.metrics.refused()
+	now := l.clock.Now()
+	l.waiting.sleep(w, refusal, now.Add(l.config.Options.BufferPatience))
+	if !w.news(refusal.String(), now) {
+		l.clerks.free()
+		return
+	}
+	l.clerks.report(ctx, w.object, w.told)
+}
+
+// podChanged takes in a pod, and puts it into the queue if it waits for us.
+func (l *loop) podChanged(object *corev1.Pod) {
+	mine := object.Spec.SchedulerName == l.config.Options.SchedulerName && object.Spec.NodeName == ""
+	opts := scheduler.PodOptions{Movable: l.config.Options.Movable(object)}
+	if mine {
+		opts.Volumes, opts.Problem = volumesOf(l.ctx, l.reader, object)
+	}
+	p := scheduler.NewPod(object, opts)
+	l.changed(l.snapshot.SetPod(p))
+	_, assumed := l.snapshot.Assumed(p.Key)
+	if !mine || !p.Waiting() || assumed || len(object.Spec.SchedulingGates) > 0 {
+		if !mine || !assumed {
+			l.waiting.forget(p.Key)
+		}
+		return
+	}
+	l.waiting.add(object, p)
+}
+
+func (l *loop) podGone(key string) {
+	l.waiting.forget(key)
+	l.changed(l.snapshot.DeletePod(key))
+}
+
+// volumesChanged reads again who waits for volumes.
+func (l *loop) volumesChanged() {
+	for _, w := range l.waiting.pods {
+		if len(w.object.Spec.Volumes) > 0 {
+			l.podChanged(w.object)
+		}
+	}
+}
+
+// bound is how an attempt to bind ended. The assumption stays until the pod is seen on its node.
+func (l *loop) bound(p *scheduler.Pod, err error) {
+	if err == nil {
+		l.waiting.forget(p.Key)
+		return
+	}
+	l.changed(l.snapshot.Forget(p))
+	if w, found := l.waiting.pods[p.Key]; found && w.pod.UID == p.UID {
+		l.waiting.putOff(w, l.clock.Now())
+	}
+}
+
+func (l *loop) changed(change scheduler.Change) {
+	if change.Kinds != 0 {
+		l.changes[change.Node] |= change.Kinds
+	}
+}
+
+// wakeHelped wakes those for whom the changes may have made a place.
+func (l *loop) wakeHelped() {
+	if len(l.changes) == 0 {
+		return
+	}
+	for _, w := range l.waiting.sleepers {
+		if l.helped(w) {
+			l.waiting.wake(w)
+		}
+	}
+	clear(l.changes)
+}
+
+func (l *loop) helped(w *waiter) bool {
+	for node, kinds := range l.changes {
+		change := scheduler.Change{Node: node, Kinds: kinds}
+		if !w.refusal.HelpedBy(change) {
+			continue
+		}
+		if len(l.changes) > mostChanges || !w.pod.OnlyNode(change) || l.snapshot.Fits(w.pod, node, scheduler.How{UseBuffer: w.useBuffer}) {
+			return true
+		}
+	}
+	return false
+}
