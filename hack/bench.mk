@@ -59,19 +59,9 @@ bench-deps: $(bench_k8s) bin/kwok $(kwok_stages) build
 	@mkdir -p bin/bench
 	@CGO_ENABLED=0 go build -trimpath -o bin/bench/ ./test/bench/sync ./test/bench/scale ./test/bench/checkpoint ./test/bench/webhook
 
-# The engine alone, and packing beside the real kube-scheduler, which is built in a module of its own.
+# The engine of placement alone.
 .PHONY: bench-engine
 bench-engine: ## Measure the placement engine alone: decisions and events a second with 5000 nodes and 50,000 pods, and its memory.
 	@mkdir -p bin/bench
 	@CGO_ENABLED=0 go build -trimpath -o bin/bench/engine ./test/bench/engine
 	@bin/bench/engine $(BENCH_FLAGS)
-
-.PHONY: bench-packing
-bench-packing: ## Measure on how many nodes a trace of pods fits, through Dory and through kube-scheduler. Building that takes minutes once.
-	@mkdir -p bin/bench
-	@CGO_ENABLED=0 go build -C test/oracle -trimpath -o $(CURDIR)/bin/bench/packing ./packing
-	@bin/bench/packing $(BENCH_FLAGS)
-
-.PHONY: test-oracle
-test-oracle: ## Compare the engine's decisions with the filters of the real kube-scheduler. Building that takes minutes once.
-	@go test -C test/oracle ./...
