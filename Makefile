@@ -40,7 +40,7 @@ test: test-deps ## Run vet, all unit tests and all tests on a real API server an
 	@echo "go vet"
 	@go vet -tags e2e $(PKG)
 	@echo "go test -race (PKG=$(PKG))"
-	@KUBEBUILDER_ASSETS=$(CURDIR)/bin/k8s go test -race -shuffle=on -timeout 20m -p $(TEST_PARALLEL) $(TESTFLAGS) $(PKG)
+	@KUBEBUILDER_ASSETS=$(CURDIR)/bin/k8s KUBEBUILDER_CONTROLPLANE_START_TIMEOUT=2m go test -race -shuffle=on -timeout 20m -p $(TEST_PARALLEL) $(TESTFLAGS) $(PKG)
 	@if [ "$(PKG)" = ./... ]; then $(MAKE) --no-print-directory test-hack; fi
 
 .PHONY: test-deps

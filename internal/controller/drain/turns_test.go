@@ -163,6 +163,7 @@ func TestDeskMakesOneMoveForManyEvictions(t *testing.T) {
 	}}, working("cam", "n1")...)
 	one, recorder := deskOf(t, c)
 	two, _ := deskOf(t, c)
+	two.orders.maker.events = one.orders.maker.events // Whichever is first tells.
 	request := Request{Pod: client.ObjectKey{Namespace: "vision", Name: "dory-cam-aaaabbbb"}, By: "eviction"}
 	for range 500 {
 		for _, d := range []*Desk{one, two} {
