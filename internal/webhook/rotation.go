@@ -187,7 +187,7 @@ func (i *issuer) sign(secret map[string][]byte, now time.Time) error {
 }
 
 // serving has a key on a curve. API servers speak HTTP/1.1 to webhooks, so that each of a thousand evictions at once has a
-// connection of its own, and with cert-controller's RSA keys their handshakes alone took seconds.
+// connection of its own, and handshakes with cert-controller's RSA keys cost many times as much.
 func (i *issuer) serving(by *rotator.KeyPairArtifacts, now time.Time) (cert, key []byte, err error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
