@@ -121,7 +121,7 @@ var _ = Describe("A drain", func() {
 	})
 
 	It("moves nothing back and forth between two nodes that are drained, and says why the instances stay", func() {
-		c := start(2, settings{proactive: true, patience: 6 * time.Second})
+		c := start(2, settings{proactive: true, patience: 24 * time.Second})
 		one, two := c.apply("cam", "n1"), c.apply("mic", "n2")
 		pods := map[*doryv1alpha1.Processor]string{one: c.instance(one).Name, two: c.instance(two).Name}
 		c.cordon("n1", true)
@@ -212,7 +212,7 @@ var _ = Describe("A drain", func() {
 	mended := func(c *cluster) { c.kubelet.SetProgram("counter:1", processkubelet.Program{Path: counter}) }
 
 	It("restarts a processor elsewhere that cannot be moved within the patience", func() {
-		c := start(2, settings{patience: 8 * time.Second})
+		c := start(2, settings{patience: 24 * time.Second})
 		p := c.apply("cam", "n1")
 		source := c.instance(p)
 		c.cordon("n1", true)
@@ -229,7 +229,7 @@ var _ = Describe("A drain", func() {
 	})
 
 	It("restarts no processor that forbids it", func() {
-		c := start(2, settings{patience: 8 * time.Second})
+		c := start(2, settings{patience: 24 * time.Second})
 		p := c.apply("cam", "n1", func(p *doryv1alpha1.Processor) { p.Spec.Migration.DrainFallback = doryv1alpha1.DrainFallbackNever })
 		source := c.instance(p)
 		c.cordon("n1", true)
