@@ -9,12 +9,12 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/fence"
+	"github.com/dory-io/dory/internal/lookup"
 	"github.com/dory-io/dory/internal/pod"
 	"github.com/dory-io/dory/internal/statestore"
 	"github.com/dory-io/dory/internal/statexfer"
@@ -38,7 +38,7 @@ type observation struct {
 
 func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*observation, error) {
 	o := &observation{now: r.clock.Now()}
-	processor, err := get[doryv1alpha1.Processor](ctx, r.client, key)
+	processor, err := lookup.Get[doryv1alpha1.Processor](ctx, r.client, key)
 	if err != nil || processor == nil {
 		return o, err
 	}
@@ -53,11 +53,11 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 
 // readHolder reads who holds the epoch of a Processor.
 func readHolder(ctx context.Context, reader client.Reader, p *doryv1alpha1.Processor) (*doryv1alpha1.ProcessorEpoch, *corev1.Pod, error) {
-	epoch, err := get[doryv1alpha1.ProcessorEpoch](ctx, reader, types.NamespacedName{Namespace: p.Namespace, Name: doryv1alpha1.ObjectName(p.ID())})
+	epoch, err := lookup.Get[doryv1alpha1.ProcessorEpoch](ctx, reader, types.NamespacedName{Namespace: p.Namespace, Name: doryv1alpha1.ObjectName(p.ID())})
 	if err != nil || epoch == nil || epoch.Spec.Holder == "" {
 		return epoch, nil, err
 	}
-	holder, err := get[corev1.Pod](ctx, reader, types.NamespacedName{Namespace: p.Namespace, Name: epoch.Spec.Holder})
+	holder, err := lookup.Get[corev1.Pod](ctx, reader, types.NamespacedName{Namespace: p.Namespace, Name: epoch.Spec.Holder})
 	return epoch, holder, err
 }
 
@@ -74,24 +74,6 @@ func activeMigration(ctx context.Context, reader client.Reader, p *doryv1alpha1.
 	return nil, nil //nolint:nilnil // that there is none is an answer, and the callers check for it
 }
 
-// object is a pointer to T that is a Kubernetes object.
-type object[T any] interface {
-	*T
-	client.Object
-}
-
-// get answers nil where there is no such object.
-func get[T any, P object[T]](ctx context.Context, reader client.Reader, key types.NamespacedName) (P, error) {
-	obj := P(new(T))
-	if err := reader.Get(ctx, key, obj); err != nil {
-		if apierrors.IsNotFound(err) {
-			return nil, nil //nolint:nilnil // absence is an answer here, and every caller checks for it
-		}
-		return nil, fmt.Errorf("reading %T %s: %w", obj, key, err)
-	}
-	return obj, nil
-}
-
 // running says whether there is an instance whose state is to be looked at now.
 func (o *observation) running() bool {
 	p := o.processor
@@ -106,44 +88,16 @@ func (o *observation) handingOff() bool {
 // serves says whether the pod's process has restored its state and answers, on its kubelet's word. A container that
 // has just restarted is not ready, also while the pod's own condition still says so.
 func serves(p *corev1.Pod) bool {
-	container := containerStatus(p)
-	return p.DeletionTimestamp == nil && !fence.Ended(p) && p.Status.PodIP != "" && ready(p) && (container == nil || container.Ready)
-}
-
-func readyCondition(p *corev1.Pod) *corev1.PodCondition {
-	for i := range p.Status.Conditions {
-		if p.Status.Conditions[i].Type == corev1.PodReady {
-			return &p.Status.Conditions[i]
-		}
-	}
-	return nil
-}
-
-func ready(p *corev1.Pod) bool {
-	condition := readyCondition(p)
-	return condition != nil && condition.Status == corev1.ConditionTrue
+	container := pod.ContainerStatus(p)
+	return p.DeletionTimestamp == nil && !fence.Ended(p) && p.Status.PodIP != "" && pod.Ready(p) && (container == nil || container.Ready)
 }
 
 // readySince is when a pod that is ready became so.
 func readySince(p *corev1.Pod) time.Time {
-	if condition := readyCondition(p); condition != nil {
+	if condition := pod.Condition(p, corev1.PodReady); condition != nil {
 		return condition.LastTransitionTime.Time
 	}
 	return p.CreationTimestamp.Time
-}
-
-// containerStatus is the processor's container. Adopted pods may call it otherwise; then it is the first.
-func containerStatus(p *corev1.Pod) *corev1.ContainerStatus {
-	statuses := p.Status.ContainerStatuses
-	for i := range statuses {
-		if statuses[i].Name == pod.ContainerName {
-			return &statuses[i]
-		}
-	}
-	if len(statuses) > 0 {
-		return &statuses[0]
-	}
-	return nil
 }
 
 // instance is one process of a processor. A container that restarts in its pod is another one.
@@ -155,7 +109,7 @@ type instance struct {
 
 func instanceOf(p *corev1.Pod) instance {
 	i := instance{pod: p.UID}
-	if container := containerStatus(p); container != nil {
+	if container := pod.ContainerStatus(p); container != nil {
 		i.container, i.restarts = container.ContainerID, container.RestartCount
 	}
 	return i
@@ -163,7 +117,7 @@ func instanceOf(p *corev1.Pod) instance {
 
 // startedAt is when the process started, to the second, by its node's clock.
 func startedAt(p *corev1.Pod) time.Time {
-	if container := containerStatus(p); container != nil && container.State.Running != nil {
+	if container := pod.ContainerStatus(p); container != nil && container.State.Running != nil {
 		return container.State.Running.StartedAt.Time
 	}
 	if p.Status.StartTime != nil {

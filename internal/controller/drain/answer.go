@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/pod"
 )
 
 // conclusion is an answer and what follows from it.
@@ -123,7 +124,7 @@ func (v *view) waitsFor(m *doryv1alpha1.ProcessorMigration) string {
 		}
 		return fmt.Sprintf("target pod %s waits for a node", target)
 	case doryv1alpha1.MigrationStarting:
-		if v.target != nil && !ready(v.target) {
+		if v.target != nil && !pod.Ready(v.target) {
 			return fmt.Sprintf("target pod %s on node %s is not ready yet: %s", target, v.target.Spec.NodeName, unreadiness(v.target))
 		}
 	case doryv1alpha1.MigrationPending, "":

@@ -109,7 +109,7 @@ func (v *view) again(last *doryv1alpha1.ProcessorMigration, number int) conclusi
 		return v.retry(last, number, v.now, "", hitchDelay)
 	case why == roomless:
 		return v.retry(last, number, since, last.Spec.Strategy, retryDelay)
-	case (why == unbegun && late && !ready(v.pod) || why == uncaptured && stopped) && v.mayRestart():
+	case (why == unbegun && late && !pod.Ready(v.pod) || why == uncaptured && stopped) && v.mayRestart():
 		return v.letGo(last)
 	case why == unbegun, why == disturbed && !late:
 		return v.retry(last, number, since, last.Spec.Strategy, hitchDelay)

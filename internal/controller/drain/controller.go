@@ -15,6 +15,8 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/dory-io/dory/internal/lookup"
 )
 
 // concurrency is how many nodes are looked at at once.
@@ -75,7 +77,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 func (r *Reconciler) observe(ctx context.Context, name string) (*observation, error) {
 	o := &observation{name: name, proactive: r.options.Proactive}
 	var err error
-	if o.node, err = get[corev1.Node](ctx, r.client, types.NamespacedName{Name: name}); err != nil {
+	if o.node, err = lookup.Get[corev1.Node](ctx, r.client, types.NamespacedName{Name: name}); err != nil {
 		return nil, err
 	}
 	var pods corev1.PodList

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/lookup"
 )
 
 const (
@@ -71,7 +72,7 @@ func (r *Migratable) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if req == everybody {
 		return r.lookAtAll(ctx, nodes)
 	}
-	p, err := get[doryv1alpha1.Processor](ctx, r.client, req.NamespacedName)
+	p, err := lookup.Get[doryv1alpha1.Processor](ctx, r.client, req.NamespacedName)
 	if err != nil || p == nil || p.DeletionTimestamp != nil {
 		return ctrl.Result{}, err
 	}

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/lookup"
 )
 
 const (
@@ -170,7 +171,7 @@ func (t *Turns) active(ctx context.Context) ([]Mover, error) {
 		found = append(found, Mover{Key: client.ObjectKeyFromObject(m), Node: m.Status.SourceNode})
 	}
 	for uid, a := range t.granted {
-		m, err := get[doryv1alpha1.ProcessorMigration](ctx, t.reader, a.Key)
+		m, err := lookup.Get[doryv1alpha1.ProcessorMigration](ctx, t.reader, a.Key)
 		if err != nil {
 			return nil, err
 		}
@@ -186,7 +187,7 @@ func (t *Turns) active(ctx context.Context) ([]Mover, error) {
 // mover describes whom a migration moves, as far as the caches know.
 func (t *Turns) mover(ctx context.Context, m *doryv1alpha1.ProcessorMigration) (Mover, error) {
 	found := Mover{Key: client.ObjectKeyFromObject(m), Since: drainSince(m), processor: m.Spec.Processor}
-	p, err := get[doryv1alpha1.Processor](ctx, t.reader, types.NamespacedName{Namespace: m.Namespace, Name: m.Spec.Processor})
+	p, err := lookup.Get[doryv1alpha1.Processor](ctx, t.reader, types.NamespacedName{Namespace: m.Namespace, Name: m.Spec.Processor})
 	if err != nil || p == nil {
 		return found, err
 	}
@@ -200,7 +201,7 @@ func (t *Turns) mover(ctx context.Context, m *doryv1alpha1.ProcessorMigration) (
 			source = instance.Pod
 		}
 	}
-	instance, err := get[corev1.Pod](ctx, t.reader, types.NamespacedName{Namespace: m.Namespace, Name: source})
+	instance, err := lookup.Get[corev1.Pod](ctx, t.reader, types.NamespacedName{Namespace: m.Namespace, Name: source})
 	if err != nil || instance == nil {
 		return found, err
 	}

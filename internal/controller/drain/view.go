@@ -4,11 +4,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
@@ -16,6 +14,7 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/fence"
+	"github.com/dory-io/dory/internal/lookup"
 	"github.com/dory-io/dory/internal/pod"
 )
 
@@ -48,7 +47,7 @@ type viewer struct {
 
 // ofName looks at a pod by its name.
 func (w viewer) ofName(ctx context.Context, key types.NamespacedName) (*view, error) {
-	found, err := get[corev1.Pod](ctx, w.reader, key)
+	found, err := lookup.Get[corev1.Pod](ctx, w.reader, key)
 	if err != nil || found == nil {
 		return &view{now: w.clock.Now()}, err
 	}
@@ -64,19 +63,19 @@ func (w viewer) of(ctx context.Context, p *corev1.Pod) (*view, error) {
 	}
 	key := types.NamespacedName{Namespace: p.Namespace, Name: name}
 	var err error
-	if v.processor, err = get[doryv1alpha1.Processor](ctx, w.reader, key); err != nil || v.processor == nil {
+	if v.processor, err = lookup.Get[doryv1alpha1.Processor](ctx, w.reader, key); err != nil || v.processor == nil {
 		return v, err
 	}
 	if v.migrations, err = w.migrations(ctx, key); err != nil {
 		return nil, err
 	}
 	if m := v.active(); m != nil && m.Status.TargetPod != "" {
-		if v.target, err = get[corev1.Pod](ctx, w.reader, types.NamespacedName{Namespace: p.Namespace, Name: m.Status.TargetPod}); err != nil {
+		if v.target, err = lookup.Get[corev1.Pod](ctx, w.reader, types.NamespacedName{Namespace: p.Namespace, Name: m.Status.TargetPod}); err != nil {
 			return nil, err
 		}
 	}
 	id := types.NamespacedName{Namespace: p.Namespace, Name: doryv1alpha1.ObjectName(v.processor.ID())}
-	if v.epoch, err = get[doryv1alpha1.ProcessorEpoch](ctx, w.reader, id); err != nil {
+	if v.epoch, err = lookup.Get[doryv1alpha1.ProcessorEpoch](ctx, w.reader, id); err != nil {
 		return nil, err
 	}
 	node, err := w.node(ctx, p.Spec.NodeName)
@@ -91,7 +90,7 @@ func (w viewer) node(ctx context.Context, name string) (*corev1.Node, error) {
 	if name == "" {
 		return nil, nil //nolint:nilnil // no name is no node
 	}
-	return get[corev1.Node](ctx, w.reader, types.NamespacedName{Name: name})
+	return lookup.Get[corev1.Node](ctx, w.reader, types.NamespacedName{Name: name})
 }
 
 func (w viewer) migrations(ctx context.Context, of types.NamespacedName) ([]*doryv1alpha1.ProcessorMigration, error) {
@@ -109,24 +108,6 @@ func pointers[T any](items []T) []*T {
 		found[i] = &items[i]
 	}
 	return found
-}
-
-// object is a pointer to T that is a Kubernetes object.
-type object[T any] interface {
-	*T
-	client.Object
-}
-
-// get answers nil where there is no such object.
-func get[T any, P object[T]](ctx context.Context, reader client.Reader, key types.NamespacedName) (P, error) {
-	obj := P(new(T))
-	if err := reader.Get(ctx, key, obj); err != nil {
-		if apierrors.IsNotFound(err) {
-			return nil, nil //nolint:nilnil // absence is an answer here, and every caller checks for it
-		}
-		return nil, fmt.Errorf("reading %T %s: %w", obj, key, err)
-	}
-	return obj, nil
 }
 
 // processorOf is the name of the Processor that answers for the pod.
@@ -174,7 +155,7 @@ func (v *view) surplus() bool {
 	if v.epoch == nil || v.holds() {
 		return false
 	}
-	if epoch := epochOf(v.pod); epoch != 0 {
+	if epoch := pod.EpochOf(v.pod); epoch != 0 {
 		return epoch < v.epoch.Spec.Epoch
 	}
 	name := v.pod.Labels[doryv1alpha1.LabelMigration]
@@ -197,47 +178,12 @@ func (v *view) attempts() []*doryv1alpha1.ProcessorMigration {
 	return found
 }
 
-// epochOf is what the pod's label says; 0 without one.
-func epochOf(p *corev1.Pod) int64 {
-	epoch, err := strconv.ParseInt(p.Labels[doryv1alpha1.LabelEpoch], 10, 64)
-	if err != nil {
-		return 0
-	}
-	return epoch
-}
-
 func ended(p *corev1.Pod) bool { return fence.Ended(p) }
-
-func ready(p *corev1.Pod) bool {
-	condition := podCondition(p, corev1.PodReady)
-	return condition != nil && condition.Status == corev1.ConditionTrue
-}
-
-func podCondition(p *corev1.Pod, kind corev1.PodConditionType) *corev1.PodCondition {
-	for i := range p.Status.Conditions {
-		if p.Status.Conditions[i].Type == kind {
-			return &p.Status.Conditions[i]
-		}
-	}
-	return nil
-}
 
 // running says whether the processor's process runs, as far as its kubelet has said.
 func running(p *corev1.Pod) bool {
-	container := containerOf(p)
+	container := pod.ContainerStatus(p)
 	return container != nil && container.State.Running != nil
-}
-
-func containerOf(p *corev1.Pod) *corev1.ContainerStatus {
-	for i := range p.Status.ContainerStatuses {
-		if p.Status.ContainerStatuses[i].Name == pod.ContainerName {
-			return &p.Status.ContainerStatuses[i]
-		}
-	}
-	if len(p.Status.ContainerStatuses) > 0 {
-		return &p.Status.ContainerStatuses[0]
-	}
-	return nil
 }
 
 // unplaced is what the scheduler says about a pod that it finds no node for.
@@ -245,7 +191,7 @@ func unplaced(p *corev1.Pod) (message string, yes bool) {
 	if p == nil || p.Spec.NodeName != "" {
 		return "", false
 	}
-	condition := podCondition(p, corev1.PodScheduled)
+	condition := pod.Condition(p, corev1.PodScheduled)
 	if condition == nil || condition.Status != corev1.ConditionFalse {
 		return "", false
 	}
@@ -254,7 +200,7 @@ func unplaced(p *corev1.Pod) (message string, yes bool) {
 
 // unreadiness says what a pod that is not ready waits for.
 func unreadiness(p *corev1.Pod) string {
-	container := containerOf(p)
+	container := pod.ContainerStatus(p)
 	switch {
 	case container == nil:
 		return "its kubelet has not said anything yet"

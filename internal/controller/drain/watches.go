@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/lookup"
 )
 
 // The indexes of the informer caches. They are ours alone: an informer takes every index once.
@@ -102,7 +103,7 @@ func (r *Reconciler) fromPod(ctx context.Context, o client.Object) []reconcile.R
 		nodes = append(nodes, p.Spec.NodeName)
 	}
 	if name := p.Labels[doryv1alpha1.LabelMigration]; name != "" && p.Spec.NodeName == "" {
-		m, err := get[doryv1alpha1.ProcessorMigration](ctx, r.client, types.NamespacedName{Namespace: p.Namespace, Name: name})
+		m, err := lookup.Get[doryv1alpha1.ProcessorMigration](ctx, r.client, types.NamespacedName{Namespace: p.Namespace, Name: name})
 		if err != nil {
 			log.FromContext(ctx).Error(err, "finding the move of a pod that has no node", "pod", client.ObjectKeyFromObject(p))
 		}
@@ -170,7 +171,7 @@ func (r *Reconciler) sourceNode(ctx context.Context, m *doryv1alpha1.ProcessorMi
 	if m.Status.SourceNode != "" || m.Spec.SourcePod == "" {
 		return m.Status.SourceNode
 	}
-	p, err := get[corev1.Pod](ctx, r.client, types.NamespacedName{Namespace: m.Namespace, Name: m.Spec.SourcePod})
+	p, err := lookup.Get[corev1.Pod](ctx, r.client, types.NamespacedName{Namespace: m.Namespace, Name: m.Spec.SourcePod})
 	if err != nil || p == nil {
 		return ""
 	}

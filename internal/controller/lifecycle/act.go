@@ -18,6 +18,7 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/fence"
+	"github.com/dory-io/dory/internal/lookup"
 	"github.com/dory-io/dory/internal/pod"
 )
 
@@ -94,7 +95,7 @@ func (r *Reconciler) confirmSurplus(ctx context.Context, o *observation, surplus
 	if err := r.confirmNoMove(ctx, o, surplus); err != nil {
 		return err
 	}
-	epoch, err := get[doryv1alpha1.ProcessorEpoch](ctx, r.apiReader, o.epochKey())
+	epoch, err := lookup.Get[doryv1alpha1.ProcessorEpoch](ctx, r.apiReader, o.epochKey())
 	if err != nil || epoch == nil || epoch.Spec.Holder != surplus.Name {
 		return err
 	}
@@ -254,7 +255,7 @@ func (r *Reconciler) confirmGone(ctx context.Context, o *observation, name strin
 	if name == "" {
 		return nil
 	}
-	found, err := get[corev1.Pod](ctx, r.apiReader, types.NamespacedName{Namespace: o.key.Namespace, Name: name})
+	found, err := lookup.Get[corev1.Pod](ctx, r.apiReader, types.NamespacedName{Namespace: o.key.Namespace, Name: name})
 	if err != nil || found == nil {
 		return err
 	}

@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/lookup"
 	"github.com/dory-io/dory/internal/pod"
 	"github.com/dory-io/dory/internal/statexfer"
 )
@@ -58,7 +59,7 @@ func NewDiscovery(c client.Client, transport http.RoundTripper) *Discovery {
 
 // Reconcile asks the instance of one Processor, if it has not answered yet.
 func (d *Discovery) Reconcile(ctx context.Context, req reconcile.Request) (ctrl.Result, error) {
-	p, err := get[doryv1alpha1.Processor](ctx, d.client, req.NamespacedName)
+	p, err := lookup.Get[doryv1alpha1.Processor](ctx, d.client, req.NamespacedName)
 	if err != nil || p == nil || !undiscovered(p) {
 		return ctrl.Result{}, err
 	}

@@ -17,6 +17,7 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/fence"
+	"github.com/dory-io/dory/internal/lookup"
 	"github.com/dory-io/dory/internal/pod"
 )
 
@@ -219,7 +220,7 @@ func (r *Reconciler) confirmNoMove(ctx context.Context, o *observation, surplus 
 	if name == "" {
 		return nil
 	}
-	m, err := get[doryv1alpha1.ProcessorMigration](ctx, r.apiReader, types.NamespacedName{Namespace: o.key.Namespace, Name: name})
+	m, err := lookup.Get[doryv1alpha1.ProcessorMigration](ctx, r.apiReader, types.NamespacedName{Namespace: o.key.Namespace, Name: name})
 	if err != nil || m == nil || m.Ended() {
 		return err
 	}

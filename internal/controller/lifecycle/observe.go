@@ -9,13 +9,13 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/fence"
+	"github.com/dory-io/dory/internal/lookup"
 )
 
 // observation is all that a pass knows. Everything in it comes from informer caches and is read-only.
@@ -60,7 +60,7 @@ const (
 func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*observation, error) {
 	o := &observation{key: key, now: r.clock.Now()}
 	var err error
-	if o.processor, err = get[doryv1alpha1.Processor](ctx, r.client, key); err != nil {
+	if o.processor, err = lookup.Get[doryv1alpha1.Processor](ctx, r.client, key); err != nil {
 		return nil, err
 	}
 	for _, part := range []func(context.Context, *observation) error{r.observePods, r.observeEpoch, r.observeMigrations, r.observeEdgeNode, r.observeTwin} {
@@ -77,7 +77,7 @@ func (r *Reconciler) observeEpoch(ctx context.Context, o *observation) error {
 	if o.id == "" {
 		return nil
 	}
-	epoch, err := get[doryv1alpha1.ProcessorEpoch](ctx, r.client, o.epochKey())
+	epoch, err := lookup.Get[doryv1alpha1.ProcessorEpoch](ctx, r.client, o.epochKey())
 	switch {
 	case err != nil:
 		return err
@@ -91,24 +91,6 @@ func (r *Reconciler) observeEpoch(ctx context.Context, o *observation) error {
 
 func (o *observation) epochKey() types.NamespacedName {
 	return types.NamespacedName{Namespace: o.key.Namespace, Name: doryv1alpha1.ObjectName(o.id)}
-}
-
-// object is a pointer to T that is a Kubernetes object.
-type object[T any] interface {
-	*T
-	client.Object
-}
-
-// get answers nil where there is no such object.
-func get[T any, P object[T]](ctx context.Context, reader client.Reader, key types.NamespacedName) (P, error) {
-	obj := P(new(T))
-	if err := reader.Get(ctx, key, obj); err != nil {
-		if apierrors.IsNotFound(err) {
-			return nil, nil //nolint:nilnil // absence is an answer here, and every caller checks for it
-		}
-		return nil, fmt.Errorf("reading %T %s: %w", obj, key, err)
-	}
-	return obj, nil
 }
 
 func (r *Reconciler) observePods(ctx context.Context, o *observation) error {
@@ -192,7 +174,7 @@ func (r *Reconciler) observeNodes(ctx context.Context, o *observation) error {
 		if _, known := o.nodes[name]; known || name == "" {
 			continue
 		}
-		node, err := get[corev1.Node](ctx, r.client, types.NamespacedName{Name: name})
+		node, err := lookup.Get[corev1.Node](ctx, r.client, types.NamespacedName{Name: name})
 		if err != nil {
 			return err
 		}
@@ -217,7 +199,7 @@ func (r *Reconciler) observeEdgeNode(ctx context.Context, o *observation) error 
 	if o.processor == nil || o.processor.Spec.Placement == nil || o.processor.Spec.Placement.EdgeNode == "" {
 		return nil
 	}
-	edgeNode, err := get[doryv1alpha1.EdgeNode](ctx, r.client, types.NamespacedName{Name: o.processor.Spec.Placement.EdgeNode})
+	edgeNode, err := lookup.Get[doryv1alpha1.EdgeNode](ctx, r.client, types.NamespacedName{Name: o.processor.Spec.Placement.EdgeNode})
 	if err != nil {
 		return err
 	}

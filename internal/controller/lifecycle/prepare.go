@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/lookup"
 	"github.com/dory-io/dory/internal/pod"
 )
 
@@ -28,7 +29,7 @@ func (r *Reconciler) prepareNamespace(ctx context.Context, p *doryv1alpha1.Proce
 		return nil
 	}
 	meta := metav1.ObjectMeta{Namespace: p.Namespace, Name: ServiceAccount, Labels: managed()}
-	account, err := get[corev1.ServiceAccount](ctx, r.client, types.NamespacedName{Namespace: p.Namespace, Name: ServiceAccount})
+	account, err := lookup.Get[corev1.ServiceAccount](ctx, r.client, types.NamespacedName{Namespace: p.Namespace, Name: ServiceAccount})
 	if err != nil {
 		return err
 	}
@@ -37,7 +38,7 @@ func (r *Reconciler) prepareNamespace(ctx context.Context, p *doryv1alpha1.Proce
 			return err
 		}
 	}
-	binding, err := get[rbacv1.RoleBinding](ctx, r.client, types.NamespacedName{Namespace: p.Namespace, Name: ServiceAccount})
+	binding, err := lookup.Get[rbacv1.RoleBinding](ctx, r.client, types.NamespacedName{Namespace: p.Namespace, Name: ServiceAccount})
 	if err != nil || binding != nil {
 		return err
 	}

@@ -115,11 +115,11 @@ func (r *Reconciler) identify(ctx context.Context, at statexfer.Endpoint, p *cor
 	if err != nil {
 		return is, err
 	}
-	if fresh == nil || containerOf(fresh) == nil {
+	if fresh == nil || pod.ContainerStatus(fresh) == nil {
 		return is, fmt.Errorf("pod %s has no container: %w", p.Name, errUnaddressed)
 	}
-	container := containerOf(fresh)
-	return statexfer.HandoffStatus{Role: roleUnknown, Epoch: epochOf(fresh), Instance: fmt.Sprintf("%s#%d", container.ContainerID, container.RestartCount)}, nil
+	container := pod.ContainerStatus(fresh)
+	return statexfer.HandoffStatus{Role: roleUnknown, Epoch: pod.EpochOf(fresh), Instance: fmt.Sprintf("%s#%d", container.ContainerID, container.RestartCount)}, nil
 }
 
 // capture takes the state of a source that works on. In Overlap that is the state to go on from.

@@ -5,11 +5,11 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/lookup"
 )
 
 // freshness says where to read.
@@ -53,30 +53,12 @@ func (k kubernetes) from(f freshness) client.Reader {
 	return k.client
 }
 
-// object is a pointer to T that is a Kubernetes object.
-type object[T any] interface {
-	*T
-	client.Object
-}
-
-// get answers nil where there is no such object.
-func get[T any, P object[T]](ctx context.Context, reader client.Reader, key types.NamespacedName) (P, error) {
-	obj := P(new(T))
-	if err := reader.Get(ctx, key, obj); err != nil {
-		if apierrors.IsNotFound(err) {
-			return nil, nil //nolint:nilnil // absence is an answer here, and every caller checks for it
-		}
-		return nil, fmt.Errorf("reading %T %s: %w", obj, key, err)
-	}
-	return obj, nil
-}
-
 func (k kubernetes) processor(ctx context.Context, key types.NamespacedName, from freshness) (*doryv1alpha1.Processor, error) {
-	return get[doryv1alpha1.Processor](ctx, k.from(from), key)
+	return lookup.Get[doryv1alpha1.Processor](ctx, k.from(from), key)
 }
 
 func (k kubernetes) migration(ctx context.Context, key types.NamespacedName) (*doryv1alpha1.ProcessorMigration, error) {
-	return get[doryv1alpha1.ProcessorMigration](ctx, k.apiReader, key)
+	return lookup.Get[doryv1alpha1.ProcessorMigration](ctx, k.apiReader, key)
 }
 
 // migrations past the cache are those of a namespace: the API server knows no index.
@@ -99,19 +81,19 @@ func (k kubernetes) migrations(ctx context.Context, of types.NamespacedName, fro
 }
 
 func (k kubernetes) epoch(ctx context.Context, key types.NamespacedName, from freshness) (*doryv1alpha1.ProcessorEpoch, error) {
-	return get[doryv1alpha1.ProcessorEpoch](ctx, k.from(from), key)
+	return lookup.Get[doryv1alpha1.ProcessorEpoch](ctx, k.from(from), key)
 }
 
 func (k kubernetes) pod(ctx context.Context, key types.NamespacedName, from freshness) (*corev1.Pod, error) {
-	return get[corev1.Pod](ctx, k.from(from), key)
+	return lookup.Get[corev1.Pod](ctx, k.from(from), key)
 }
 
 func (k kubernetes) edgeNode(ctx context.Context, name string) (*doryv1alpha1.EdgeNode, error) {
-	return get[doryv1alpha1.EdgeNode](ctx, k.client, types.NamespacedName{Name: name})
+	return lookup.Get[doryv1alpha1.EdgeNode](ctx, k.client, types.NamespacedName{Name: name})
 }
 
 func (k kubernetes) nodeExists(ctx context.Context, name string) (bool, error) {
-	node, err := get[corev1.Node](ctx, k.client, types.NamespacedName{Name: name})
+	node, err := lookup.Get[corev1.Node](ctx, k.client, types.NamespacedName{Name: name})
 	return node != nil, err
 }
 

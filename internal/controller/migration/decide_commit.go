@@ -5,6 +5,7 @@ import (
 	"time"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/pod"
 )
 
 // forward goes on after the commit. There is no way back: the target may act at any moment.
@@ -28,7 +29,7 @@ func forward(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
 	switch {
 	case going(o.target) && !retiring:
 		return await()
-	case !retiring && (epochOf(o.target) != o.epoch.Spec.Epoch || aside(o.target)):
+	case !retiring && (pod.EpochOf(o.target) != o.epoch.Spec.Epoch || aside(o.target)):
 		return do(stepAdopt, m)
 	case !retiring:
 		return retire(o, m)
@@ -73,7 +74,7 @@ func promote(o *observation, m *doryv1alpha1.ProcessorMigration) (decision, bool
 		return first(do(stepCheckTarget, m))
 	case k.targetIs.Role == rolePrimary: // Also under an older epoch, where somebody issued another one to the same pod.
 		return none()
-	case k.targetIs.Role == roleUnknown && epochOf(o.target) == o.epoch.Spec.Epoch && !aside(o.target):
+	case k.targetIs.Role == roleUnknown && pod.EpochOf(o.target) == o.epoch.Spec.Epoch && !aside(o.target):
 		return none() // It was marked after it was promoted.
 	case !standsBy(k.targetIs.Role):
 		return first(wait(retryDelay))
@@ -189,7 +190,7 @@ func forwardStopped(o *observation, m *doryv1alpha1.ProcessorMigration) decision
 		return createStopped(o, m, remaining)
 	case over(o.target), going(o.target):
 		return enter(o, m, doryv1alpha1.MigrationFailed, endedEarly(o, m, remaining))
-	case ready(o.target):
+	case pod.Ready(o.target):
 		d := enter(o, m, doryv1alpha1.MigrationSucceeded, outcome{ReasonMoved, fmt.Sprintf("pod %s acts under epoch %d", m.Status.TargetPod, o.epoch.Spec.Epoch)})
 		d.status.TargetEpoch = o.epoch.Spec.Epoch
 		setPause(d.status, o.stopped(m))

@@ -27,7 +27,7 @@ func idle(o *observation) decision {
 // holder that stands by is the checkpoint controller's to wake.
 func rescue(o *observation) (decision, bool) {
 	k := &o.know
-	if !o.wanted() || over(o.holder) || going(o.holder) || !aside(o.holder) || !ready(o.holder) {
+	if !o.wanted() || over(o.holder) || going(o.holder) || !aside(o.holder) || !pod.Ready(o.holder) {
 		return none()
 	}
 	switch {
@@ -171,9 +171,9 @@ func unmovable(o *observation) (outcome, bool) {
 		return outcome{ReasonWaitingForInstance, fmt.Sprintf("pod %s is ending", o.holder.Name)}, true
 	case aside(o.holder):
 		return outcome{ReasonWaitingForInstance, fmt.Sprintf("pod %s stands by and does not act yet", o.holder.Name)}, true
-	case epochOf(o.holder) == 0:
+	case pod.EpochOf(o.holder) == 0:
 		return outcome{ReasonWaitingForInstance, fmt.Sprintf("pod %s does not carry its epoch yet", o.holder.Name)}, true
-	case !ready(o.holder):
+	case !pod.Ready(o.holder):
 		return outcome{ReasonWaitingForInstance, fmt.Sprintf("pod %s is not ready, so that it cannot hand over its state", o.holder.Name)}, true
 	}
 	return outcome{}, false

@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/pod"
 )
 
 // rollBack returns to the source, or, where that is lost, leaves nothing behind for lifecycle but the newest state. The
@@ -28,7 +29,7 @@ func rollBack(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
 	if d, found := endTarget(o, m); found {
 		return d
 	}
-	if live && (aside(o.source) || epochOf(o.source) != o.epoch.Spec.Epoch) {
+	if live && (aside(o.source) || pod.EpochOf(o.source) != o.epoch.Spec.Epoch) {
 		return do(stepBack, m)
 	}
 	return enter(o, m, doryv1alpha1.MigrationRolledBack, outcome{m.Status.Reason, m.Status.Message + unconfirmed(o.target)})
@@ -99,7 +100,7 @@ func revive(o *observation, m *doryv1alpha1.ProcessorMigration) (decision, bool)
 		return first(do(stepGather, m))
 	case o.incomplete() && (k.newest == nil || patient(o, m)):
 		return first(wait(retryDelay))
-	case o.epoch.Spec.Epoch <= max(k.sourceIs.Epoch, epochOf(o.source)):
+	case o.epoch.Spec.Epoch <= max(k.sourceIs.Epoch, pod.EpochOf(o.source)):
 		return first(do(stepReviveIssue, m))
 	case !k.revived:
 		return first(do(stepReviveRestore, m))

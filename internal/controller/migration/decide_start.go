@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/pod"
 )
 
 // place brings the target to a node.
@@ -34,7 +35,7 @@ func placement(p *corev1.Pod) string {
 	if p == nil {
 		return "it was not created"
 	}
-	if condition := conditionOf(p, corev1.PodScheduled); condition != nil && condition.Message != "" {
+	if condition := pod.Condition(p, corev1.PodScheduled); condition != nil && condition.Message != "" {
 		return condition.Message
 	}
 	return "no scheduler has said why"
@@ -51,7 +52,7 @@ func endure(o *observation, m *doryv1alpha1.ProcessorMigration, v verdict, remai
 // start waits until the target is ready.
 func start(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
 	remaining := startLeft(o, m)
-	if !ready(o.target) {
+	if !pod.Ready(o.target) {
 		return awaitReady(o, m, remaining)
 	}
 	switch m.Status.Strategy {
@@ -94,7 +95,7 @@ func awaitReady(o *observation, m *doryv1alpha1.ProcessorMigration, remaining de
 
 // stuck containers wait for something that time alone seldom mends.
 func stuck(p *corev1.Pod) bool {
-	container := containerOf(p)
+	container := pod.ContainerStatus(p)
 	if container == nil || container.State.Waiting == nil {
 		return false
 	}
@@ -109,7 +110,7 @@ func stuck(p *corev1.Pod) bool {
 
 // unreadiness says what a pod that is not ready waits for.
 func unreadiness(p *corev1.Pod) string {
-	container := containerOf(p)
+	container := pod.ContainerStatus(p)
 	switch {
 	case container == nil:
 		return "its kubelet has not said anything yet"
@@ -129,7 +130,7 @@ func warm(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
 	if v := judge(k.trouble); v != nil {
 		return endure(o, m, *v, remaining)
 	}
-	if !ready(o.source) {
+	if !pod.Ready(o.source) {
 		if remaining <= 0 {
 			return enter(o, m, doryv1alpha1.MigrationRollingBack, outcome{ReasonSourceUnavailable, fmt.Sprintf("source pod %s is not ready any more", o.source.Name)})
 		}

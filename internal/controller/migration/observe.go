@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -277,7 +276,7 @@ func (o *observation) floor() int64 {
 		highest = o.processor.Status.LastEpoch
 	}
 	for _, p := range []*corev1.Pod{o.source, o.target, o.holder} {
-		highest = max(highest, epochOf(p))
+		highest = max(highest, pod.EpochOf(p))
 	}
 	for _, is := range []*statexfer.HandoffStatus{o.know.sourceIs, o.know.targetIs} {
 		if is != nil {
@@ -287,51 +286,13 @@ func (o *observation) floor() int64 {
 	return highest
 }
 
-// epochOf is what the pod's label says; 0 without one.
-func epochOf(p *corev1.Pod) int64 {
-	if p == nil {
-		return 0
-	}
-	epoch, err := strconv.ParseInt(p.Labels[doryv1alpha1.LabelEpoch], 10, 64)
-	if err != nil {
-		return 0
-	}
-	return epoch
-}
-
 // over says that no container of the pod runs any more, or ever will.
 func over(p *corev1.Pod) bool { return p == nil || fence.Ended(p) }
 
 // going says that somebody deleted the pod and that it has not ended yet.
 func going(p *corev1.Pod) bool { return !over(p) && p.DeletionTimestamp != nil }
 
-func ready(p *corev1.Pod) bool {
-	condition := conditionOf(p, corev1.PodReady)
-	return condition != nil && condition.Status == corev1.ConditionTrue
-}
-
-func conditionOf(p *corev1.Pod, kind corev1.PodConditionType) *corev1.PodCondition {
-	for i := range p.Status.Conditions {
-		if p.Status.Conditions[i].Type == kind {
-			return &p.Status.Conditions[i]
-		}
-	}
-	return nil
-}
-
 // aside says that the pod's metadata let a process of it start as a standby.
 func aside(p *corev1.Pod) bool {
 	return p != nil && p.Annotations[doryv1alpha1.AnnotationRole] == doryv1alpha1.RoleStandby
-}
-
-func containerOf(p *corev1.Pod) *corev1.ContainerStatus {
-	for i := range p.Status.ContainerStatuses {
-		if p.Status.ContainerStatuses[i].Name == pod.ContainerName {
-			return &p.Status.ContainerStatuses[i]
-		}
-	}
-	if len(p.Status.ContainerStatuses) > 0 {
-		return &p.Status.ContainerStatuses[0]
-	}
-	return nil
 }

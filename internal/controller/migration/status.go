@@ -7,6 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/pod"
 	"github.com/dory-io/dory/internal/statexfer"
 )
 
@@ -100,7 +101,7 @@ func setPause(status *doryv1alpha1.ProcessorMigrationStatus, pause time.Duration
 
 // stopped is for how long a processor stood still that was stopped and started.
 func (o *observation) stopped(m *doryv1alpha1.ProcessorMigration) time.Duration {
-	condition := conditionOf(o.target, "Ready")
+	condition := pod.Condition(o.target, "Ready")
 	if condition == nil || m.Status.StartTime == nil {
 		return 0
 	}

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/lookup"
 )
 
 // indexProcessor finds the migrations of a Processor.
@@ -94,7 +95,7 @@ func (r *Reconciler) processorOfEpoch(ctx context.Context, o client.Object) stri
 	if holder == "" {
 		return ""
 	}
-	p, err := get[corev1.Pod](ctx, r.client, types.NamespacedName{Namespace: o.GetNamespace(), Name: holder})
+	p, err := lookup.Get[corev1.Pod](ctx, r.client, types.NamespacedName{Namespace: o.GetNamespace(), Name: holder})
 	if err != nil || p == nil {
 		return ""
 	}

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/pod"
 )
 
 // What happens in the world without the operator's doing.
@@ -235,7 +236,7 @@ func (w *world) kubelet(p *corev1.Pod) {
 
 // run starts a process, which is what the pod's metadata say at this moment.
 func (w *world) run(p *corev1.Pod) {
-	epoch := epochOf(p)
+	epoch := pod.EpochOf(p)
 	w.names++
 	started := &process{
 		pod: p.Name, instance: "i" + strconv.Itoa(w.names), role: rolePrimary, seen: epoch,
@@ -252,7 +253,7 @@ func (w *world) run(p *corev1.Pod) {
 	w.processes[p.Name] = started
 	p.Status.Phase, p.Status.PodIP, p.ResourceVersion = corev1.PodRunning, p.Name, w.nextVersion()
 	restarts := int32(-1)
-	if container := containerOf(p); container != nil {
+	if container := pod.ContainerStatus(p); container != nil {
 		restarts = container.RestartCount
 	}
 	p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "processor", ContainerID: started.instance, RestartCount: restarts + 1}}
@@ -350,7 +351,7 @@ func (w *world) holder() *corev1.Pod {
 
 // keep marks the holder's epoch.
 func (w *world) keep(holder *corev1.Pod, m *doryv1alpha1.ProcessorMigration) {
-	if m == nil && epochOf(holder) != w.epoch.Spec.Epoch {
+	if m == nil && pod.EpochOf(holder) != w.epoch.Spec.Epoch {
 		holder.Labels[doryv1alpha1.LabelEpoch], holder.ResourceVersion = strconv.FormatInt(w.epoch.Spec.Epoch, 10), w.nextVersion()
 	}
 }

@@ -1,0 +1,51 @@
+package pod
+
+import (
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+)
+
+// Ready says whether the pod's kubelet calls it ready.
+func Ready(p *corev1.Pod) bool {
+	condition := Condition(p, corev1.PodReady)
+	return condition != nil && condition.Status == corev1.ConditionTrue
+}
+
+// Condition is nil where the pod has none of that kind.
+func Condition(p *corev1.Pod, kind corev1.PodConditionType) *corev1.PodCondition {
+	for i := range p.Status.Conditions {
+		if p.Status.Conditions[i].Type == kind {
+			return &p.Status.Conditions[i]
+		}
+	}
+	return nil
+}
+
+// ContainerStatus is that of the processor's container; nil before the kubelet has said anything. Adopted pods may call it
+// otherwise; then it is the first.
+func ContainerStatus(p *corev1.Pod) *corev1.ContainerStatus {
+	for i := range p.Status.ContainerStatuses {
+		if p.Status.ContainerStatuses[i].Name == ContainerName {
+			return &p.Status.ContainerStatuses[i]
+		}
+	}
+	if len(p.Status.ContainerStatuses) > 0 {
+		return &p.Status.ContainerStatuses[0]
+	}
+	return nil
+}
+
+// EpochOf is what the pod's label says; 0 without one, and without a pod.
+func EpochOf(p *corev1.Pod) int64 {
+	if p == nil {
+		return 0
+	}
+	epoch, err := strconv.ParseInt(p.Labels[doryv1alpha1.LabelEpoch], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return epoch
+}
