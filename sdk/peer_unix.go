@@ -16,12 +16,11 @@ func hungUp(conn syscall.Conn) bool {
 	gone := false
 	err = raw.Control(func(fd uintptr) {
 		n, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		switch {
-		case err == nil:
+		if err == nil {
 			gone = n == 0
-		default:
-			gone = !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EINTR)
+			return
 		}
+		gone = !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EINTR)
 	})
 	return err != nil || gone
 }

@@ -49,12 +49,11 @@ func (s *Snapshot) Decide(p *Pod, how How) (string, bool) {
 		return "", false
 	}
 	s.prepare(p, how)
-	best, found := candidate{}, false
+	choose := s.choose
 	if p.pinned() {
-		best, found = s.choosePinned()
-	} else {
-		best, found = s.choose()
+		choose = s.choosePinned
 	}
+	best, found := choose()
 	if !found {
 		return "", false
 	}

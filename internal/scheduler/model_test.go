@@ -162,7 +162,7 @@ func (m *model) whatIf(t *rapid.T) {
 	}
 }
 
-func (m *model) rebuilt(t *rapid.T) *Snapshot {
+func (m *model) rebuilt() *Snapshot {
 	s := New(Options{BufferPercent: m.buffer})
 	for name, labels := range m.namespaces {
 		s.SetNamespace(name, labels)
@@ -184,7 +184,7 @@ func (m *model) rebuilt(t *rapid.T) *Snapshot {
 }
 
 func (m *model) check(t *rapid.T) {
-	fresh := m.rebuilt(t)
+	fresh := m.rebuilt()
 	if diff := cmp.Diff(parts(fresh), parts(m.snapshot)); diff != "" {
 		t.Fatalf("the snapshot is not what it would be if rebuilt (-rebuilt +is):\n%s", diff)
 	}

@@ -33,11 +33,11 @@ type keys struct {
 }
 
 func (k *keys) add(terms ...corev1.NodeSelectorTerm) {
-	for i := range terms {
-		for _, requirement := range terms[i].MatchExpressions {
+	for _, term := range terms {
+		for _, requirement := range term.MatchExpressions {
 			k.labels = append(k.labels, requirement.Key)
 		}
-		k.name = k.name || len(terms[i].MatchFields) > 0
+		k.name = k.name || len(term.MatchFields) > 0
 	}
 }
 

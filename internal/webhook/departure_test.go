@@ -68,6 +68,7 @@ func TestDepartingReplicaKeepsNoConnections(t *testing.T) {
 }
 
 func get(t *testing.T, url string) error {
+	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {
 		return err

@@ -129,6 +129,8 @@ func (v *view) waitsFor(m *doryv1alpha1.ProcessorMigration) string {
 		}
 	case doryv1alpha1.MigrationPending, "":
 		return m.Status.Message
+	case doryv1alpha1.MigrationWarming, doryv1alpha1.MigrationHandingOff, doryv1alpha1.MigrationRetiring, doryv1alpha1.MigrationSucceeded,
+		doryv1alpha1.MigrationRollingBack, doryv1alpha1.MigrationRolledBack, doryv1alpha1.MigrationFailed:
 	}
 	return ""
 }

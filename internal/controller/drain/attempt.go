@@ -207,7 +207,7 @@ func (v *view) try(number int, since time.Time, strategy doryv1alpha1.MigrationS
 // drainSince is when the first of a row of attempts was made.
 func drainSince(m *doryv1alpha1.ProcessorMigration) time.Time {
 	since, err := time.Parse(time.RFC3339, m.Annotations[doryv1alpha1.AnnotationDrainSince])
-	if err != nil || since.After(m.CreationTimestamp.Time.Add(time.Minute)) {
+	if err != nil || since.After(m.CreationTimestamp.Add(time.Minute)) {
 		return m.CreationTimestamp.Time
 	}
 	return since

@@ -42,7 +42,7 @@ func leaving(node *corev1.Node, p *doryv1alpha1.Processor, proactive bool) leave
 	}
 	for _, taint := range node.Spec.Taints {
 		if slices.Contains(goodbyes, taint.Key) {
-			return leave{fmt.Sprintf("it has the taint %s", taint.Key), true}
+			return leave{"it has the taint " + taint.Key, true}
 		}
 	}
 	for _, condition := range node.Status.Conditions {

@@ -2,6 +2,7 @@ package drain_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -390,7 +391,7 @@ func (c *cluster) evict(p *corev1.Pod) []drain.Answer {
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
-		return fmt.Errorf("pod %s is there (%v): %+v", key, err, answer)
+		return errors.Join(fmt.Errorf("pod %s is there: %+v", key, answer), err)
 	}).WithPolling(200 * time.Millisecond).Should(Succeed())
 	return answers
 }

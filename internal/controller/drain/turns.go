@@ -19,9 +19,10 @@ import (
 )
 
 const (
-	// DefaultPerNode and DefaultTotal are the limits where none are set.
+	// DefaultPerNode is how many moves off one node may be under way where no limit is set.
 	DefaultPerNode = 10
-	DefaultTotal   = 40
+	// DefaultTotal is how many moves of all drains may be.
+	DefaultTotal = 40
 
 	// grantPatience is how long a move may take to begin once it may. What takes longer has met another obstacle.
 	grantPatience = 10 * time.Second

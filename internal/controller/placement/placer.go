@@ -109,7 +109,7 @@ func (p *Placer) Start(ctx context.Context) error {
 // stopped is nil if it was wanted.
 func stopped(ctx context.Context, failed <-chan error) error {
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // Whoever ends the context wants no error for it.
 	}
 	return fmt.Errorf("filling the cache of nodes and pods: %w", <-failed)
 }

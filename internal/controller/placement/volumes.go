@@ -34,7 +34,7 @@ func volumeOf(ctx context.Context, reader client.Reader, namespace, name string)
 	var claim corev1.PersistentVolumeClaim
 	switch err := reader.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &claim); {
 	case apierrors.IsNotFound(err):
-		return nil, fmt.Sprintf("there is no PersistentVolumeClaim %s", name)
+		return nil, "there is no PersistentVolumeClaim " + name
 	case err != nil:
 		return nil, fmt.Sprintf("PersistentVolumeClaim %s cannot be read: %v", name, err)
 	case claim.Spec.VolumeName == "" || claim.Status.Phase != corev1.ClaimBound:
