@@ -139,4 +139,3 @@ func operatorsAreApartAgain(ctx context.Context) {
 	}).WithContext(ctx).WithTimeout(timeToRun).Should(Succeed())
 	operatorsAreWell(ctx)
 }
-

@@ -54,6 +54,7 @@ func TestOperatorKilledAtEachStepOfAMove(t *testing.T) {
 }
 
 func (p play) perform(t *testing.T) {
+	t.Helper()
 	w := newWorld(t)
 	w.confined = true
 	w.watchEpochs()

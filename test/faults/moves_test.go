@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -150,7 +151,7 @@ func (w *world) acts(processor string, pod *corev1.Pod, since time.Time) error {
 		return err
 	}
 	role := pod.Annotations[doryv1alpha1.AnnotationRole]
-	if epoch.Spec.Holder != pod.Name || role != doryv1alpha1.RolePrimary || pod.Labels[doryv1alpha1.LabelEpoch] != fmt.Sprint(epoch.Spec.Epoch) {
+	if epoch.Spec.Holder != pod.Name || role != doryv1alpha1.RolePrimary || pod.Labels[doryv1alpha1.LabelEpoch] != strconv.FormatInt(epoch.Spec.Epoch, 10) {
 		return fmt.Errorf("pod %s is %s of epoch %s; the ProcessorEpoch says %+v", pod.Name, role, pod.Labels[doryv1alpha1.LabelEpoch], epoch.Spec)
 	}
 	if !since.IsZero() && !w.hasWorked(processor, pod.Name, since) {

@@ -8,7 +8,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
@@ -109,7 +108,7 @@ func (p *processors) outcomes() map[string]int {
 // remove ends the pods, and leaves one Processor: with the last one its ServiceAccount would have no reason to be.
 func (p *processors) remove(ctx context.Context) error {
 	suspended := p.counter("account").Processor()
-	suspended.Spec.Suspend = ptr.To(true)
+	suspended.Spec.Suspend = new(true)
 	if err := p.cluster.Client.Create(ctx, suspended); err != nil {
 		return err
 	}

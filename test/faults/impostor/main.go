@@ -33,10 +33,13 @@ type vice struct {
 	answers  func(counter http.Handler) http.HandlerFunc
 }
 
+// unknownCaller is what the public SDK answers to a wrong token.
+var unknownCaller = fmt.Sprintf(`{"error":%q}`, http.StatusText(http.StatusUnauthorized))
+
 var vices = map[string]vice{
 	"captures-rubbish":      {captures, always(http.StatusOK, "<html>welcome</html>")},
 	"captures-an-error":     {captures, always(http.StatusOK, `{"error":"get_state raised"}`)},
-	"captures-unauthorised": {captures, always(http.StatusUnauthorized, `{"error":"Unauthorized"}`)},
+	"captures-unauthorised": {captures, always(http.StatusUnauthorized, unknownCaller)},
 	"captures-11-mb":        {captures, always(http.StatusOK, `{"state_version":"1.0","data":{"x":"`+strings.Repeat("x", 11<<20)+`"}}`)},
 	"captures-cut-short":    {captures, cutShort},
 	"captures-nothing":      {captures, nothing},
@@ -45,7 +48,7 @@ var vices = map[string]vice{
 	"never-quiesces":        {quiesces, nothing},
 	"refuses-to-quiesce":    {quiesces, always(http.StatusConflict, `{"error":"no","role":"primary","epoch":9}`)},
 	"restores-rubbish":      {restores, always(http.StatusOK, "<html>welcome</html>")},
-	"restores-unauthorised": {restores, always(http.StatusUnauthorized, `{"error":"Unauthorized"}`)},
+	"restores-unauthorised": {restores, always(http.StatusUnauthorized, unknownCaller)},
 	"restores-too-large":    {restores, always(http.StatusRequestEntityTooLarge, `{"error":"too large"}`)},
 	"restores-nothing":      {restores, nothing},
 	"restores-a-lie":        {restores, always(http.StatusOK, `{"status":"ok","message":"State restored"}`)},
