@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	lifecyclev1alpha1 "k8s.io/api/lifecycle/v1alpha1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -35,6 +36,14 @@ func (f *features) parse(list string) error {
 		*feature = on
 	}
 	return nil
+}
+
+// podResponders are whom pods name as the ones to ask before they are evicted.
+func (f *features) podResponders() []corev1.EvictionResponder {
+	if !f.evictionResponder {
+		return nil
+	}
+	return []corev1.EvictionResponder{evictionresponder.Responder()}
 }
 
 // addResponder does nothing on a cluster that does not serve the API: the webhook is there in any case.

@@ -142,8 +142,11 @@ func (o *operator) addLifecycle(ctx context.Context) error {
 	o.lifecycle = lifecycle.New(lifecycle.Config{
 		Client: o.manager.GetClient(), APIReader: o.manager.GetAPIReader(), Issuer: o.issuer, Clock: o.clock,
 		Recorder: recorder, Metrics: lifecycleMetrics, NewSuffix: newSuffix, Tokens: o.tokens,
-		States:  statestore.NewPreparer(o.states, o.manager.GetClient(), recorder),
-		Options: lifecycle.Options{ImagePullSecret: o.options.imagePullSecret, ClusterWideIDs: o.store != nil, Concurrency: o.options.concurrency},
+		States: statestore.NewPreparer(o.states, o.manager.GetClient(), recorder),
+		Options: lifecycle.Options{
+			ImagePullSecret: o.options.imagePullSecret, EvictionResponders: o.options.features.podResponders(),
+			ClusterWideIDs: o.store != nil, Concurrency: o.options.concurrency,
+		},
 	})
 	if err := o.lifecycle.SetupWithManager(ctx, o.manager); err != nil {
 		return fmt.Errorf("adding the lifecycle controller: %w", err)

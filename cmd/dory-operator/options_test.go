@@ -44,8 +44,9 @@ func TestParseOptions(t *testing.T) {
 			env:   map[string]string{"DORY_DATABASE_URL": "postgres://env/dory"},
 			check: func(o options) bool { return o.databaseURL == "postgres://flag/dory" },
 		},
-		"a feature": {args: []string{"--feature-gates=EvictionResponder=true"}, check: func(o options) bool { return o.features.evictionResponder }},
-		"log level": {args: []string{"--log-level=debug"}, check: func(o options) bool { return o.logLevel == zapcore.DebugLevel }},
+		"a feature":  {args: []string{"--feature-gates=EvictionResponder=true"}, check: func(o options) bool { return len(o.features.podResponders()) == 1 }},
+		"no feature": {check: func(o options) bool { return o.features.podResponders() == nil }},
+		"log level":  {args: []string{"--log-level=debug"}, check: func(o options) bool { return o.logLevel == zapcore.DebugLevel }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o, err := parseOptions(append(test.args, "--leader-elect=false"), environment(test.env), io.Discard)

@@ -49,7 +49,9 @@ func (o *operator) addMigrations(ctx context.Context) error {
 		Checkpoints: migration.StateStore{Store: o.states}, States: statestore.NewPreparer(o.states, o.manager.GetClient(), recorder), Clock: o.clock,
 		Recorder: recorder, Metrics: migrationMetrics, NewSuffix: newSuffix,
 		Token: o.tokens.For, Prepare: o.lifecycle.PreparePod, Turn: o.turns.Turn, Wake: o.turns.Wake(),
-		Options: migration.Options{Concurrency: o.options.migrationConcurrency},
+		Options: migration.Options{
+			Concurrency: o.options.migrationConcurrency, EvictionResponders: o.options.features.podResponders(),
+		},
 	})
 	if err := reconciler.SetupWithManager(ctx, o.manager); err != nil {
 		return fmt.Errorf("adding the migration controller: %w", err)

@@ -42,6 +42,8 @@ type Input struct {
 	EdgeNode string
 	// ImagePullSecret is the name of a Secret that exists in the namespace, or empty.
 	ImagePullSecret string
+	// EvictionResponders are asked before the pod is evicted, where the cluster knows them.
+	EvictionResponders []corev1.EvictionResponder
 }
 
 // Move is what a target knows of the move that it is made for.
@@ -85,6 +87,7 @@ func generatedSpec(in Input) corev1.PodSpec {
 		Affinity:                      affinity(in.EdgeNode),
 		Tolerations:                   tolerations(p.Spec.Location),
 		ImagePullSecrets:              imagePullSecrets(in.ImagePullSecret),
+		EvictionResponders:            in.EvictionResponders,
 	}
 }
 

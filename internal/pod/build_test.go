@@ -111,6 +111,22 @@ func TestBuildFollowsTheContract(t *testing.T) {
 	}
 }
 
+func TestBuildNamesEvictionResponders(t *testing.T) {
+	ours := []corev1.EvictionResponder{{Name: "dory.io/drain", Priority: new(int32(10000))}}
+	theirs := []byte(`{"evictionResponders":[{"name":"example.com/alarm","priority":20000}]}`)
+	built := build(t, processor(func(p *doryv1alpha1.Processor) {
+		p.Spec.PodTemplate = &doryv1alpha1.PodTemplateOverlay{Spec: &runtime.RawExtension{Raw: theirs}}
+	}), func(in *pod.Input) { in.EvictionResponders = ours })
+	var names []string
+	for _, responder := range built.Spec.EvictionResponders {
+		names = append(names, responder.Name)
+	}
+	slices.Sort(names)
+	if want := []string{"dory.io/drain", "example.com/alarm"}; !slices.Equal(names, want) {
+		t.Errorf("responders = %v, want %v: a pod that does not name us is evicted without us", names, want)
+	}
+}
+
 func TestBuildPlacement(t *testing.T) {
 	notSystem := corev1.NodeSelectorRequirement{Key: "node-role", Operator: corev1.NodeSelectorOpNotIn, Values: []string{"system"}}
 	for name, test := range map[string]struct {

@@ -6,6 +6,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	corev1 "k8s.io/api/core/v1"
 	lifecyclev1alpha1 "k8s.io/api/lifecycle/v1alpha1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -24,6 +25,11 @@ const (
 	// longest is the API's bound for a message.
 	longest = 4000
 )
+
+// Responder is how a pod names this responder.
+func Responder() corev1.EvictionResponder {
+	return corev1.EvictionResponder{Name: Name, Priority: new(Priority)}
+}
 
 // role is what an Eviction wants of us.
 type role int

@@ -284,6 +284,7 @@ func (r *Reconciler) issue(ctx context.Context, o *observation, holder string, r
 
 func (r *Reconciler) create(ctx context.Context, o *observation, p *plan, in pod.Input) error {
 	in.Processor, in.Epoch, in.Restarts, in.EdgeNode = o.processor, o.epoch.Spec.Epoch, failures(p), o.edgeNode
+	in.EvictionResponders = r.options.EvictionResponders
 	created, err := pod.Build(in)
 	if err != nil {
 		return err

@@ -30,6 +30,8 @@ const conflictDelay = 200 * time.Millisecond
 type Options struct {
 	// ImagePullSecret is added to pods in namespaces that have a Secret of this name. Empty: none.
 	ImagePullSecret string
+	// EvictionResponders are named by every pod.
+	EvictionResponders []corev1.EvictionResponder
 	// ClusterWideIDs says that a processor id names one instance in the whole cluster and not in a namespace. It
 	// is set where a database is, which holds every id once.
 	ClusterWideIDs bool

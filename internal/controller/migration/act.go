@@ -146,8 +146,9 @@ func (r *Reconciler) targetOf(ctx context.Context, o *observation, m *doryv1alph
 	}
 	in := pod.Input{
 		Processor: o.processor, Name: m.Status.TargetPod, EdgeNode: o.edgeNode, ImagePullSecret: pullSecret,
-		Standby: m.Status.Strategy == doryv1alpha1.MigrationLive,
-		Move:    &pod.Move{Migration: m.Name, From: m.Status.SourcePod, Node: m.Spec.TargetNode},
+		EvictionResponders: r.options.EvictionResponders,
+		Standby:            m.Status.Strategy == doryv1alpha1.MigrationLive,
+		Move:               &pod.Move{Migration: m.Name, From: m.Status.SourcePod, Node: m.Spec.TargetNode},
 	}
 	if m.Spec.Reason != doryv1alpha1.MigrationUpdate {
 		in.Move.AvoidNode = m.Status.SourceNode

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
@@ -59,6 +60,8 @@ type Options struct {
 	// Concurrency is how many processors are moved at once; 16 if zero. A move that waits for a processor's answer holds
 	// a worker for no longer than a step's timeout.
 	Concurrency int
+	// EvictionResponders are named by every target.
+	EvictionResponders []corev1.EvictionResponder
 }
 
 // Config is what the reconciler works with.
