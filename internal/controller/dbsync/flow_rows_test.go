@@ -171,7 +171,8 @@ var _ = Describe("at rest", func() {
 	It("nothing is written, neither to the API server nor to the database, also right after a start", func() {
 		w := newWorld(postgres)
 		w.exec(`INSERT INTO edge_nodes (organization_id, name) VALUES (gen_random_uuid(), 'gw-1')`)
-		w.exec(`UPDATE processor_template_versions SET runtime_config_template = '{"new_key": 1}' WHERE id = 'v2'`)
+		w.exec(`UPDATE processor_template_versions SET runtime_config_template = runtime_config_template::jsonb || '{"new_key": 1,
+			"state": {"checkpoint_interval_sec": 90}, "update": {"strategy": "Recreate"}, "migration": {"drain_fallback": "Never"}}'`)
 		w.rows("a", "b", "Proc_6")
 		w.exec(`INSERT INTO processors (id, processor_template_id, k8s_namespace) VALUES ('lost', 't', 'no-such-namespace')`)
 		apply(w, "mine", "")

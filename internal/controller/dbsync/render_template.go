@@ -36,6 +36,9 @@ func readTemplate(row store.ProcessorRow) *template {
 	t := &template{spec: doryv1alpha1.ProcessorSpec{
 		Resources: readResources(root.object("resources")),
 		Probes:    readProbes(root.object("health_probes")),
+		State:     readState(root.object("state")),
+		Update:    readUpdate(root.object("update")),
+		Migration: readMigration(root.object("migration")),
 	}}
 	readContainer(root.object("container"), &t.spec)
 	t.spec.Env = readEnv(root.object("env_vars"), row.TemplateSlug)
@@ -50,8 +53,7 @@ func readContainer(s *section, spec *doryv1alpha1.ProcessorSpec) {
 	spec.Port = s.integer("port", defaultPort, 1, 65535)
 	spec.Command = s.texts("command")
 	spec.Args = s.texts("args")
-	spec.ImagePullPolicy = corev1.PullPolicy(s.choice("image_pull_policy", string(defaultPullPolicy),
-		string(corev1.PullAlways), string(corev1.PullIfNotPresent), string(corev1.PullNever)))
+	spec.ImagePullPolicy = oneOf(s, "image_pull_policy", defaultPullPolicy, corev1.PullIfNotPresent, corev1.PullNever)
 }
 
 // readProbes also knows the key liveness_path, which the original did not: it ends the guessing where the SDK of
@@ -63,7 +65,7 @@ func readProbes(s *section) doryv1alpha1.ProcessorProbes {
 		PeriodSeconds:       s.integer("period_sec", defaultPeriod, 1, 3600),
 		TimeoutSeconds:      s.integer("timeout_sec", defaultTimeout, 1, 600),
 		FailureThreshold:    s.integer("failure_threshold", defaultFailureThreshold, 1, 100),
-		LivenessPath: doryv1alpha1.LivenessPath(s.choice("liveness_path", string(doryv1alpha1.LivenessPathAuto),
-			string(doryv1alpha1.LivenessPathAuto), string(doryv1alpha1.LivenessPathHealth), string(doryv1alpha1.LivenessPathHealthz))),
+		LivenessPath: oneOf(s, "liveness_path", doryv1alpha1.LivenessPathAuto,
+			doryv1alpha1.LivenessPathHealth, doryv1alpha1.LivenessPathHealthz),
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -82,6 +83,29 @@ func TestRender(t *testing.T) {
 				s.Env = []corev1.EnvVar{{Name: "A", Value: "1"}, {Name: "APP_NAME", Value: "mine"}, {Name: "B", Value: "2"}}
 			}),
 		},
+		"every policy is set": {
+			row: rowWith(config(`{
+				"state": {"checkpoint_interval_sec": 0, "on_missing": "Require"}, "update": {"strategy": "OnDelete"},
+				"migration": {"strategy": "StopAndCopy", "start_timeout_sec": 900, "handoff_timeout_sec": 20, "history_limit": 0, "drain_fallback": "Never"}}`)),
+			want: defaultSpec(func(s *doryv1alpha1.ProcessorSpec) {
+				s.State = &doryv1alpha1.ProcessorState{CheckpointInterval: &metav1.Duration{}, OnMissing: "Require"}
+				s.Update = &doryv1alpha1.ProcessorUpdate{Strategy: "OnDelete"}
+				s.Migration = &doryv1alpha1.ProcessorMigrationPolicy{
+					Strategy: "StopAndCopy", StartTimeoutSeconds: 900, HandoffTimeoutSeconds: 20, HistoryLimit: new(int32(0)), DrainFallback: "Never",
+				}
+			}),
+		},
+		"a policy in part has the API's defaults for the rest": {
+			row: rowWith(config(`{"state": {"on_missing": "Discard"}, "update": {"strategy": null}, "migration": {"strategy": "Live"}}`)),
+			want: defaultSpec(func(s *doryv1alpha1.ProcessorSpec) {
+				s.State = &doryv1alpha1.ProcessorState{CheckpointInterval: &metav1.Duration{Duration: 30 * time.Second}, OnMissing: "Discard"}
+				s.Update = &doryv1alpha1.ProcessorUpdate{Strategy: "Live"}
+				s.Migration = &doryv1alpha1.ProcessorMigrationPolicy{
+					Strategy: "Live", StartTimeoutSeconds: 300, HandoffTimeoutSeconds: 60, HistoryLimit: new(int32(5)), DrainFallback: "Restart",
+				}
+			}),
+		},
+		"policies that say nothing are unset": {row: rowWith(config(`{"state": {}, "update": null}`)), want: defaultSpec()},
 		"a GPU without a number is one": {
 			row: rowWith(config(`{"resources": {"gpu_required": true, "gpu_limit": ""}}`)),
 			want: defaultSpec(func(s *doryv1alpha1.ProcessorSpec) {
@@ -229,6 +253,7 @@ func TestRenderSaysWhatIsWrong(t *testing.T) {
 		"a command as text":  {rowWith(config(`{"container": {"command": "/run", "args": [1]}}`)), []string{`container.command is "/run" (a string), expected an array`, "container.args is [1]"}},
 		"a pull policy":      {rowWith(config(`{"container": {"image_pull_policy": "Sometimes"}}`)), []string{`"Sometimes"`, "Always, IfNotPresent, Never"}},
 		"a probe":            {rowWith(config(`{"health_probes": {"period_sec": 0, "liveness_path": "/live"}}`)), []string{"health_probes.period_sec is 0", `health_probes.liveness_path is "/live", expected one of Auto, /health, /healthz`}},
+		"policies":           {rowWith(config(`{"state": {"checkpoint_interval_sec": "30s"}, "migration": {"strategy": "live", "history_limit": 101}}`)), []string{`state.checkpoint_interval_sec is "30s"`, "from 0 to 86400", `migration.strategy is "live", expected one of Auto, Live, Overlap, StopAndCopy`, "migration.history_limit is 101"}},
 		"a variable's name":  {rowWith(config(`{"env_vars": {"1 A": "x"}}`)), []string{`env_vars has the name "1 A"`}},
 		"a nested variable":  {rowWith(config(`{"env_vars": {"A": {"b": 1}, "B": null}}`)), []string{`env_vars.A is {"b": 1} (an object)`, "env_vars.B is null (null)"}},
 		"too many variables": {rowWith(config(manyVariables(1100))), []string{"1100 variables, and the limit is 1019"}},

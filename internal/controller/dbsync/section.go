@@ -67,6 +67,9 @@ func (s *section) take(key string) json.RawMessage {
 	return raw
 }
 
+// empty is a section that is not there, or says nothing.
+func (s *section) empty() bool { return len(s.fields) == 0 }
+
 // at is the full name of a key.
 func (s *section) at(key string) string {
 	if s.path == "" {
@@ -106,6 +109,15 @@ func (s *section) choice(key, standard string, allowed ...string) string {
 		s.problem("%s is %q, expected one of %s", s.at(key), shorten(value), strings.Join(allowed, ", "))
 	}
 	return value
+}
+
+// oneOf reads a key that holds one of the names of a type; the first is its default.
+func oneOf[T ~string](s *section, key string, standard T, others ...T) T {
+	allowed := []string{string(standard)}
+	for _, other := range others {
+		allowed = append(allowed, string(other))
+	}
+	return T(s.choice(key, string(standard), allowed...))
 }
 
 func (s *section) flag(key string, standard bool) bool {
