@@ -46,7 +46,7 @@ var ways = []struct {
 // controller's own, so that a new one that no scene comes to makes this fail.
 func TestOperatorKilledAtEachStepOfAMove(t *testing.T) {
 	for _, play := range plays {
-		t.Run(string(play.strategy), func(t *testing.T) {
+		t.Run(play.name, func(t *testing.T) {
 			t.Parallel()
 			play.perform(t)
 		})
@@ -61,13 +61,13 @@ func (p play) perform(t *testing.T) {
 	c := &crew{w: w}
 	c.follow(point{})
 	for _, name := range p.processors {
-		w.counts(name, append([]func(*doryv1alpha1.Processor){by(p.strategy)}, special[name]...)...)
+		w.counts(name, append(p.changes(), special[name]...)...)
 	}
 	met := 0
 	for i, step := range migration.Steps() {
 		told, found := p.scenes[step]
 		if never := slices.Contains(p.never, step); found == never {
-			t.Errorf("step %s of a move by %s: it must either have a scene, or be one that this strategy never takes", step, p.strategy)
+			t.Errorf("step %s of a move by %s: it must either have a scene, or be one that this strategy never takes", step, p.name)
 		}
 		if !found {
 			continue
@@ -81,7 +81,7 @@ func (p play) perform(t *testing.T) {
 	}
 	for _, step := range p.never {
 		if c.tookStep(step) {
-			t.Errorf("a move by %s took the step %s, which it is said never to take", p.strategy, step)
+			t.Errorf("a move by %s took the step %s, which it is said never to take", p.name, step)
 		}
 	}
 }
@@ -91,7 +91,7 @@ func (p play) kill(c *crew, told scene, name string, at point, takenOver bool) {
 	w := c.w
 	w.Helper()
 	w.Logf("%s: dies at %s %s; taken over: %t", name, at.failpoint, at.step, takenOver)
-	a := &act{world: w, name: name, processor: told.processor}
+	a := &act{world: w, name: name, processor: told.processor, drains: p.drains}
 	if takenOver {
 		c.standBy()
 	}
@@ -113,6 +113,7 @@ func (p play) kill(c *crew, told scene, name string, at point, takenOver bool) {
 	}
 	c.follow(point{})
 	w.until("all moves have ended after "+name, a.ended)
+	a.over()
 	for _, phase := range a.ends {
 		if phase == doryv1alpha1.MigrationFailed && !told.fails {
 			w.Errorf("%s ended as %s", name, phase)
@@ -131,6 +132,9 @@ type act struct {
 	name, processor string
 	move            *doryv1alpha1.ProcessorMigration
 	ends            []doryv1alpha1.MigrationPhase
+	// drains says that the move comes of its node's leaving, which is leaves.
+	drains bool
+	leaves string
 }
 
 func (a *act) ended() error {
@@ -143,11 +147,11 @@ func (a *act) ended() error {
 		if err := unended(&all[i]); err != nil {
 			return err
 		}
-		if all[i].DeletionTimestamp == nil && strings.HasPrefix(all[i].Name, a.name) {
+		if all[i].DeletionTimestamp == nil && (a.drains || strings.HasPrefix(all[i].Name, a.name)) {
 			a.ends = append(a.ends, all[i].Status.Phase)
 		}
 	}
-	return nil
+	return a.left()
 }
 
 // crew are replicas of the operator, of which one leads.

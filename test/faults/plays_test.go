@@ -1,18 +1,23 @@
 package faults
 
 import (
+	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 )
 
-// play is all that can happen to moves of one strategy.
+// play is all that can happen to moves of one strategy, or of one origin.
 type play struct {
+	name       string
 	strategy   doryv1alpha1.MigrationStrategy
 	processors []string
+	// drains says that nobody asks for the moves: the processor's node is announced to go.
+	drains bool
 	// scenes by the steps that they come to.
 	scenes map[string]scene
 	// never are steps that moves of this strategy do not take.
@@ -43,7 +48,30 @@ var special = map[string][]func(*doryv1alpha1.Processor){
 	hurried: {func(p *doryv1alpha1.Processor) { p.Spec.Migration.StartTimeoutSeconds = 1 }},
 }
 
-func asks(a *act) { a.move = a.world.move(a.processor, a.name) }
+// asks for a move, or drains the processor's node, and finds the move that comes of it.
+func asks(a *act) {
+	if !a.drains {
+		a.move = a.world.move(a.processor, a.name)
+		return
+	}
+	a.leaves = a.worksOn(a.processor).Spec.NodeName
+	earlier, err := a.migrations(a.processor)
+	a.must(err)
+	a.taint(a.leaves, leaving)
+	a.until("the drain's move", func() error {
+		all, err := a.migrations(a.processor)
+		if err != nil {
+			return err
+		}
+		for i := range all {
+			if !slices.ContainsFunc(earlier, func(m doryv1alpha1.ProcessorMigration) bool { return m.UID == all[i].UID }) {
+				a.move = &all[i]
+				return nil
+			}
+		}
+		return errors.New("none")
+	})
+}
 
 // calledOff is deleted, while it holds its finalizer.
 func calledOff(a *act) { a.must(shared.k8s.Delete(a.Context(), a.migration(a.move))) }
@@ -117,22 +145,28 @@ func merged(all ...map[string]scene) map[string]scene {
 	return together
 }
 
+// live are the scenes of moves between two iterations.
+var live = merged(
+	tells(moves, "look", "ask-source", "ask-turn", "hold", "enter-placing", "create-target", "enter-starting", "ask-target", "enter-warming", "capture",
+		"warm", "enter-handing-off", "step-aside", "check-source", "check-target", "quiesce", "restore", "verify", "confirm", "commit",
+		"promote", "adopt", "enter-retiring", "delete-source", "enter-succeeded", "release", "collect"),
+	tells(waits, "note"),
+	tells(goesBackAfter("quiesce"), "enter-rolling-back", "resume", "step-back", "delete-target", "enter-rolled-back"),
+	tells(revives, "gather", "revive-issue", "revive-restore", "revive-promote"),
+	tells(losesSourceAfter("restore"), "save", "enter-failed"),
+)
+
 var plays = []play{
 	{
-		strategy: doryv1alpha1.MigrationLive, processors: []string{counting}, proves: proof.whole,
-		scenes: merged(
-			tells(moves, "look", "ask-source", "ask-turn", "hold", "enter-placing", "create-target", "enter-starting", "ask-target", "enter-warming", "capture",
-				"warm", "enter-handing-off", "step-aside", "check-source", "check-target", "quiesce", "restore", "verify", "confirm", "commit",
-				"promote", "adopt", "enter-retiring", "delete-source", "enter-succeeded", "release", "collect"),
-			tells(waits, "note"),
-			tells(goesBackAfter("quiesce"), "enter-rolling-back", "resume", "step-back", "delete-target", "enter-rolled-back"),
-			tells(revives, "gather", "revive-issue", "revive-restore", "revive-promote"),
-			tells(losesSourceAfter("restore"), "save", "enter-failed"),
-		),
-		never: []string{"rehearse", "reserve"},
+		name: "Live", strategy: doryv1alpha1.MigrationLive, processors: []string{counting}, proves: proof.whole,
+		scenes: live, never: []string{"rehearse", "reserve"},
 	},
 	{
-		strategy: doryv1alpha1.MigrationOverlap, processors: []string{counting}, proves: proof.atLeastOnce,
+		name: "Drain", drains: true, strategy: doryv1alpha1.MigrationLive, processors: []string{counting}, proves: proof.whole,
+		scenes: live, never: []string{"rehearse", "reserve"},
+	},
+	{
+		name: "Overlap", strategy: doryv1alpha1.MigrationOverlap, processors: []string{counting}, proves: proof.atLeastOnce,
 		scenes: merged(
 			tells(moves, "look", "ask-turn", "hold", "enter-placing", "create-target", "enter-starting", "enter-handing-off", "check-target", "capture",
 				"restore", "verify", "confirm", "commit", "promote", "adopt", "enter-retiring", "delete-source", "enter-succeeded", "release", "collect"),
@@ -146,7 +180,7 @@ var plays = []play{
 		},
 	},
 	{
-		strategy: doryv1alpha1.MigrationStopAndCopy, processors: []string{counting, hurried}, proves: proof.whole,
+		name: "StopAndCopy", strategy: doryv1alpha1.MigrationStopAndCopy, processors: []string{counting, hurried}, proves: proof.whole,
 		scenes: merged(
 			tells(moves, "look", "ask-turn", "hold", "enter-warming", "rehearse", "capture", "reserve", "enter-handing-off", "delete-source", "gather",
 				"commit", "enter-placing", "create-target", "enter-starting", "enter-succeeded", "release", "collect"),

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -179,6 +180,12 @@ func (s *servers) startKubelet() error {
 	var nodes []processkubelet.Node
 	for i := range 3 {
 		nodes = append(nodes, processkubelet.Node{Name: fmt.Sprint("node-", i), Labels: map[string]string{"workload-type": "application"}})
+	}
+	for i := range 2 {
+		nodes = append(nodes, processkubelet.Node{
+			Name: fmt.Sprint("drained-", i), Taints: []corev1.Taint{reservation},
+			Labels: map[string]string{"workload-type": "application", reserved: "true"},
+		})
 	}
 	nodes = append(nodes, processkubelet.Node{Name: fullNode})
 	programs := map[string]processkubelet.Program{image: {}, counterImage: {Path: s.counter}}
