@@ -287,6 +287,16 @@ func TestPodAffinity(t *testing.T) {
 	}
 }
 
+func TestTheReasonDoesNotDependOnWhoCameFirst(t *testing.T) {
+	byZone, byDisk := aPod("z", awayFrom("web", zone), on("a1")), aPod("d", awayFrom("web", "disk"), on("a1"))
+	for name, pods := range map[string][]*corev1.Pod{"zone first": {byZone, byDisk}, "disk first": {byDisk, byZone}} {
+		t.Run(name, situation{
+			nodes: nodes(aNode("a1", inZone("a"), nodeLabel("disk", "fast"))), pods: pods, pod: aPod("p", labelled("app", "web")),
+			refusal: "0/1 nodes fit: 1 anti-affinity of a pod in the same disk",
+		}.run)
+	}
+}
+
 func TestNamespaceSelectorOfPodAffinity(t *testing.T) {
 	s := cluster(nodes(aNode("a"), aNode("b")), aPod("o", labelled("app", "web"), on("b"), func(p *corev1.Pod) { p.Namespace = "blue" }))
 	p := aPod("p", near("web", hostname))

@@ -1,6 +1,10 @@
 package scheduler
 
-import "math"
+import (
+	"math"
+	"slices"
+	"strings"
+)
 
 // checkKind is which rule about other pods a check stands for.
 type checkKind uint8
@@ -42,6 +46,8 @@ func (s *Snapshot) checks(p *Pod, sh *shape) []check {
 			checks = append(checks, check{kind: checkRepelled, key: c.term.topologyKey, counts: s.domains(&c.tally, c.term.topologyKey)})
 		}
 	})
+	// Which of two rules refuses a node must not depend on the order in which pods came.
+	slices.SortFunc(checks, func(a, b check) int { return strings.Compare(a.key, b.key) })
 	if p.terms == nil {
 		return checks
 	}
