@@ -7,9 +7,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/yaml"
 )
 
 // Operator is the running operator.
@@ -50,9 +55,12 @@ func (r *Rig) StartOperator(ctx context.Context, flags ...string) (*Operator, er
 	if !r.options.Bare {
 		flags = append(flags, "--checkpoints=false") // kwok's instances have no state to ask for.
 	}
-	child, err := r.run("dory-operator", r.options.Operator, []string{
-		"KUBECONFIG=" + r.operatorUser, "DORY_DATABASE_URL=" + r.Database.operatorURL,
-	}, flags...)
+	environment, err := runtimeSettings(r.options.Root)
+	if err != nil {
+		return nil, err
+	}
+	child, err := r.run("dory-operator", r.options.Operator, append(environment,
+		"KUBECONFIG="+r.operatorUser, "DORY_DATABASE_URL="+r.Database.operatorURL), flags...)
 	if err != nil {
 		return nil, err
 	}
@@ -68,6 +76,28 @@ func (r *Rig) StartOperator(ctx context.Context, flags ...string) (*Operator, er
 		return nil, fmt.Errorf("waiting for the operator's metrics: %w", err)
 	}
 	return o, nil
+}
+
+// runtimeSettings are what the shipped Deployment tells Go's runtime: the variables that begin with GO.
+func runtimeSettings(root string) ([]string, error) {
+	path := filepath.Join(root, "config", "manager", "deployment.yaml")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var deployment appsv1.Deployment
+	if err := yaml.Unmarshal(text, &deployment); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", path, err)
+	}
+	var settings []string
+	for _, container := range deployment.Spec.Template.Spec.Containers {
+		for _, variable := range container.Env {
+			if strings.HasPrefix(variable.Name, "GO") {
+				settings = append(settings, variable.Name+"="+variable.Value)
+			}
+		}
+	}
+	return settings, nil
 }
 
 // withWebhook leads the API server to the operator.
