@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -97,20 +98,27 @@ func TestAThousandEvictionsAtOnce(t *testing.T) {
 	})
 	shared.kubelet.SetDelays(processkubelet.Delays{Start: slowStart})
 	w.cordon("n1", true)
+	var late atomic.Int64
 	var group errgroup.Group
 	for i := range processors * askers {
 		group.Go(func() error {
-			err := w.evict(pods[i%processors])
-			if err == nil {
-				return fmt.Errorf("pod %s was let go", pods[i%processors])
+			for {
+				err := w.evict(pods[i%processors])
+				switch {
+				case err == nil:
+					return fmt.Errorf("pod %s was let go", pods[i%processors])
+				case strings.Contains(err.Error(), "context deadline exceeded"):
+					late.Add(1) // This machine has better things to do.
+				case !strings.Contains(err.Error(), triggered):
+					return err
+				default:
+					return nil
+				}
 			}
-			if !strings.Contains(err.Error(), triggered) {
-				return err
-			}
-			return nil
 		})
 	}
 	w.must(group.Wait())
+	t.Logf("%d of %d were answered too late", late.Load(), processors*askers)
 	shared.kubelet.SetDelays(processkubelet.Delays{})
 	w.drained("n1")
 	for _, name := range names {
