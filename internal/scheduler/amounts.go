@@ -93,12 +93,21 @@ func bounded(name corev1.ResourceName, quantity resource.Quantity) (int64, error
 	}
 }
 
-// fullness of a node is the share of its CPU and of its memory that is asked for, on average, in 2^-20.
+// fullness of a node is what is missing from 1 to the harmonic mean of what is free of its CPU and of its memory, in
+// 64ths: a node that has much of one and nothing of the other is as good as full, and of nodes that are about as full the
+// first by name fills, while others empty. On the traces of bench-packing that needs fewer nodes than the plain mean.
 func fullness(used, allocatable amounts) int64 {
-	return (share(used.cpu, allocatable.cpu) + share(used.memory, allocatable.memory)) / 2
+	cpu, memory := wholeShare-share(used.cpu, allocatable.cpu), wholeShare-share(used.memory, allocatable.memory)
+	if cpu+memory == 0 {
+		return fullnessSteps
+	}
+	return (wholeShare - 2*cpu*memory/(cpu+memory)) / (wholeShare / fullnessSteps)
 }
 
-const wholeShare = 1 << 20
+const (
+	wholeShare    = 1 << 20
+	fullnessSteps = 64
+)
 
 func share(used, allocatable int64) int64 {
 	switch {
