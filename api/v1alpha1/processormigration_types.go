@@ -7,7 +7,7 @@ import (
 )
 
 // MigrationReason says why a processor moves.
-// +kubebuilder:validation:Enum=Drain;Update;Consolidation;Failover;Failback;Manual
+// +kubebuilder:validation:Enum=Drain;Update;Consolidation;Preemption;Failover;Failback;Manual
 type MigrationReason string
 
 const (
@@ -17,6 +17,8 @@ const (
 	MigrationUpdate MigrationReason = "Update"
 	// MigrationConsolidation moves to empty a node.
 	MigrationConsolidation MigrationReason = "Consolidation"
+	// MigrationPreemption makes room for a pod of higher priority.
+	MigrationPreemption MigrationReason = "Preemption"
 	// MigrationFailover moves from a silent edge node to the cloud.
 	MigrationFailover MigrationReason = "Failover"
 	// MigrationFailback moves back to an edge node that has returned.

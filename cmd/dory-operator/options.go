@@ -79,7 +79,7 @@ func (o *options) register(flags *flag.FlagSet) {
 	flags.BoolVar(&o.checkpoints, "checkpoints", true, "Copy the state of running processors on their interval. Without it a crash loses what a processor did not save by itself.")
 	flags.IntVar(&o.checkpointConcurrency, "checkpoint-concurrency", 32, "How many processors are asked for their state at once.")
 	flags.IntVar(&o.migrationConcurrency, "migration-concurrency", 16, "How many processors move at once.")
-	flags.BoolVar(&o.placement, "placement", false, "Find nodes for the pods whose spec.schedulerName is dory-scheduler: those of processors with spec.placement.scheduler dory, and any others.")
+	flags.BoolVar(&o.placement, "placement", true, "Find nodes for the pods whose spec.schedulerName is dory-scheduler: those of processors with spec.placement.scheduler dory, and any others.")
 	flags.IntVar(&o.placementBuffer, "placement-buffer-percent", scheduler.DefaultBufferPercent, "How much of every node's CPU and memory placement keeps free. A pod that would fit nowhere else gets it after half a minute.")
 	flags.BoolVar(&o.proactiveDrain, "proactive-drain", false, "Move processors off a node that is cordoned, or tainted NoSchedule against them, before anybody evicts. Nodes that are announced for removal are emptied in any case.")
 	flags.DurationVar(&o.drainPatience, "drain-patience", drain.DefaultPatience, "How long whoever drains nodes waits for a pod. A move that cannot end within it gives way to a restart of the processor elsewhere from its state, unless spec.migration.drainFallback is Never.")

@@ -48,6 +48,12 @@ func (r Refusal) String() string {
 // HelpedBy says whether a change may have made a place for the pod.
 func (r Refusal) HelpedBy(change Change) bool { return r.kinds&change.Kinds != 0 }
 
+// Unsure is the same refusal, which any change may help: the cluster is no longer the one that it is about.
+func (r Refusal) Unsure() Refusal {
+	r.kinds = kindAll
+	return r
+}
+
 // Explain counts for a pod that was refused what is wrong with each node. It looks at every node.
 func (s *Snapshot) Explain(p *Pod, how How) Refusal {
 	if p.problem != "" {

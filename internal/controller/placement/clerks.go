@@ -18,7 +18,7 @@ import (
 type clerks struct {
 	config Config
 	inbox  *inbox
-	nodes  client.Reader // of the caches
+	cached client.Reader
 	desks  chan struct{} // one token for each clerk at work
 	work   sync.WaitGroup
 }
@@ -69,7 +69,7 @@ func expected(err error) bool { return apierrors.IsNotFound(err) || apierrors.Is
 
 // writeBinding looks for the node first, because the API server does not: it would bind a pod to one that is gone.
 func (c *clerks) writeBinding(ctx context.Context, object *corev1.Pod, node string) error {
-	if err := c.nodes.Get(ctx, client.ObjectKey{Name: node}, &corev1.Node{}); err != nil {
+	if err := c.cached.Get(ctx, client.ObjectKey{Name: node}, &corev1.Node{}); err != nil {
 		return fmt.Errorf("looking for node %s: %w", node, err)
 	}
 	binding := &corev1.Binding{
@@ -82,15 +82,27 @@ func (c *clerks) writeBinding(ctx context.Context, object *corev1.Pod, node stri
 	return nil
 }
 
-// report writes why a pod has no node into its condition PodScheduled, by which autoscalers provision nodes.
-func (c *clerks) report(ctx context.Context, object *corev1.Pod, message string) {
+// help says why a pod was refused, unless the message is empty, and asks others to make room for it.
+func (c *clerks) help(ctx context.Context, object *corev1.Pod, message string, moves []scheduler.Move) {
+	if message == "" && len(moves) == 0 {
+		c.free()
+		return
+	}
 	c.do(func() letter {
-		if err := c.writeCondition(ctx, object, message); client.IgnoreNotFound(err) != nil {
-			log.FromContext(ctx).Error(err, "a pod's condition was not written", "pod", client.ObjectKeyFromObject(object))
+		if message != "" {
+			c.report(ctx, object, message)
 		}
-		narrator{c.config.Recorder}.refused(object, message)
+		c.askToMove(ctx, object, moves)
 		return func(*loop) {}
 	})
+}
+
+// report tells the pod's author, and whoever provisions nodes.
+func (c *clerks) report(ctx context.Context, object *corev1.Pod, message string) {
+	if err := c.writeCondition(ctx, object, message); client.IgnoreNotFound(err) != nil {
+		log.FromContext(ctx).Error(err, "a pod's condition was not written", "pod", client.ObjectKeyFromObject(object))
+	}
+	narrator{c.config.Recorder}.refused(object, message)
 }
 
 func (c *clerks) writeCondition(ctx context.Context, object *corev1.Pod, message string) error {

@@ -3,6 +3,8 @@ package placement
 import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/events"
+
+	"github.com/dory-io/dory/internal/scheduler"
 )
 
 // narrator is the list of everything this package says in events. Reasons are those of kube-scheduler, which people and
@@ -15,6 +17,10 @@ func (n narrator) scheduled(pod *corev1.Pod, node string) {
 
 func (n narrator) refused(pod *corev1.Pod, message string) {
 	n.recorder.Eventf(pod, nil, corev1.EventTypeWarning, "FailedScheduling", "Scheduling", "%s", short(message))
+}
+
+func (n narrator) yields(pod, other *corev1.Pod, move scheduler.Move) {
+	n.recorder.Eventf(pod, other, corev1.EventTypeNormal, "MakingRoom", "Moving", "Pod %s, of lower priority, moves from %s to %s to make room", move.Pod, move.From, move.To)
 }
 
 // short keeps within the API's limit for an event's note.

@@ -8,9 +8,12 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 )
 
 func TestPodsGoToTheFullestNode(t *testing.T) {
@@ -206,6 +209,43 @@ func (w *world) neverOvercommitted(cpus int64) {
 			w.Errorf("node %s has %d CPUs, and pods for %d", node, cpus, used)
 		}
 	}
+}
+
+func TestAProcessorOfLowerPriorityMakesRoomByMoving(t *testing.T) {
+	w := newWorld(t)
+	urgent := &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: w.name}, Value: 1000}
+	w.must(w.client.Create(t.Context(), urgent))
+	a, b := w.node("a", "4"), w.node("b", "3")
+	others := func(p *corev1.Pod) { p.Spec.NodeName, p.Spec.SchedulerName = a.Name, "another" }
+	calm := func(p *corev1.Pod) { p.Labels = map[string]string{doryv1alpha1.LabelProcessor: "calm"} }
+	w.pod("calm-1", "3", others, calm)
+	w.start(0)
+	w.pod("ordinary", "4")
+	w.isRefused("ordinary")
+	if moves := w.moves(); len(moves) != 0 {
+		t.Errorf("%d processors were asked to move for one that is not more important", len(moves))
+	}
+	w.pod("urgent", "4", func(p *corev1.Pod) { p.Spec.PriorityClassName = urgent.Name })
+	w.eventually("the other was asked to move", func() bool { return len(w.moves()) == 1 })
+	asked := w.moves()[0].Spec
+	want := doryv1alpha1.ProcessorMigrationSpec{
+		Processor: "calm", Reason: doryv1alpha1.MigrationPreemption, SourcePod: "calm-1", TargetNode: b.Name, ActiveDeadlineSeconds: new(int64(120)),
+	}
+	if asked.Processor != want.Processor || asked.Reason != want.Reason || asked.SourcePod != want.SourcePod || asked.TargetNode != want.TargetNode || *asked.ActiveDeadlineSeconds != 120 {
+		t.Errorf("asked for %+v, want %+v", asked, want)
+	}
+	if calm := w.get("calm-1"); calm.DeletionTimestamp != nil {
+		t.Error("the source was ended by placement")
+	}
+	w.must(w.client.Delete(t.Context(), w.get("calm-1"), client.GracePeriodSeconds(0))) // As the move does at its end.
+	w.runsOn("urgent", "a")
+}
+
+func (w *world) moves() []doryv1alpha1.ProcessorMigration {
+	w.Helper()
+	var list doryv1alpha1.ProcessorMigrationList
+	w.must(w.client.List(w.Context(), &list, client.InNamespace(w.name)))
+	return list.Items
 }
 
 func TestAClaimThatIsNotBoundIsWaitedFor(t *testing.T) {

@@ -36,7 +36,7 @@ func newLoop(c Config, box *inbox, reader client.Reader) *loop {
 		snapshot: scheduler.New(scheduler.Options{BufferPercent: c.Options.BufferPercent}),
 		waiting:  newWaiting(c.Clock.Now()), changes: map[string]scheduler.Kind{},
 	}
-	l.clerks = &clerks{config: c, inbox: box, nodes: reader, desks: make(chan struct{}, c.Options.Concurrency)}
+	l.clerks = &clerks{config: c, inbox: box, cached: reader, desks: make(chan struct{}, c.Options.Concurrency)}
 	return l
 }
 
@@ -98,11 +98,11 @@ func (l *loop) refuse(ctx context.Context, w *waiter, how scheduler.How) {
 	l.metrics.refused()
 	now := l.clock.Now()
 	l.waiting.sleep(w, refusal, now.Add(l.config.Options.BufferPatience))
-	if !w.news(refusal.String(), now) {
-		l.clerks.free()
-		return
+	var message string
+	if w.news(refusal.String(), now) {
+		message = w.told
 	}
-	l.clerks.report(ctx, w.object, w.told)
+	l.clerks.help(ctx, w.object, message, l.roomFor(w, how, now))
 }
 
 // podChanged takes in a pod, and puts it into the queue if it waits for us.
@@ -178,6 +178,7 @@ func (l *loop) helped(w *waiter) bool {
 		if len(l.changes) > mostChanges || !w.pod.OnlyNode(change) || l.snapshot.Fits(w.pod, node, scheduler.How{UseBuffer: w.useBuffer}) {
 			return true
 		}
+		w.refusal = w.refusal.Unsure() // The node still lacks something, and the refusal does not say what.
 	}
 	return false
 }

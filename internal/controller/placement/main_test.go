@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,6 +15,8 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 )
 
 // api is started by the first test that needs it.
@@ -35,7 +38,7 @@ func TestMain(m *testing.M) {
 }
 
 func startAPI() error {
-	api.environment = &envtest.Environment{}
+	api.environment = &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join("..", "..", "..", "config", "crd", "bases")}}
 	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
 		api.environment.BinaryAssetsDirectory = filepath.Join("..", "..", "..", "bin", "k8s")
 	}
@@ -45,7 +48,7 @@ func startAPI() error {
 	}
 	api.config.QPS = -1
 	scheme := runtime.NewScheme()
-	if err := clientgoscheme.AddToScheme(scheme); err != nil {
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), doryv1alpha1.AddToScheme(scheme)); err != nil {
 		return err
 	}
 	api.client, err = client.NewWithWatch(api.config, client.Options{Scheme: scheme})

@@ -6,8 +6,15 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
+	toolswatch "k8s.io/client-go/tools/watch"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -71,6 +78,7 @@ func New(c Config) *Placer {
 // +kubebuilder:rbac:groups="",resources=pods/binding,verbs=create
 // +kubebuilder:rbac:groups="",resources=pods/status,verbs=patch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups=dory.io,resources=processormigrations,verbs=create
 
 // SetupWithManager lets the manager run it.
 func (p *Placer) SetupWithManager(manager ctrl.Manager) error {
@@ -92,6 +100,9 @@ func (p *Placer) Start(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if err := p.awaitWork(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
 	box := newInbox()
 	l := newLoop(p.config, box, watched)
 	if err := l.listen(ctx, watched); err != nil {
@@ -99,17 +110,36 @@ func (p *Placer) Start(ctx context.Context) error {
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- watched.Start(ctx) }()
-	if !watched.WaitForCacheSync(ctx) {
-		return stopped(ctx, failed)
+	if watched.WaitForCacheSync(ctx) {
+		l.run(ctx)
 	}
-	l.run(ctx)
-	return stopped(ctx, failed)
-}
-
-// stopped is nil if it was wanted.
-func stopped(ctx context.Context, failed <-chan error) error {
 	if ctx.Err() != nil {
-		return nil //nolint:nilerr // Whoever ends the context wants no error for it.
+		return nil
 	}
 	return fmt.Errorf("filling the cache of nodes and pods: %w", <-failed)
+}
+
+// awaitWork returns when there is a pod to place, or the context has ended. Until then all the nodes and pods of the
+// cluster are not worth the memory.
+func (p *Placer) awaitWork(ctx context.Context) error {
+	clients, err := metadata.NewForConfig(p.config.API)
+	if err != nil {
+		return fmt.Errorf("making a client of pods: %w", err)
+	}
+	pods := clients.Resource(corev1.SchemeGroupVersion.WithResource("pods"))
+	ours := fields.OneTermEqualSelector("spec.schedulerName", p.config.Options.SchedulerName).String()
+	_, err = toolswatch.UntilWithSync(ctx, &toolscache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			options.FieldSelector = ours
+			return pods.List(ctx, options)
+		},
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+			options.FieldSelector = ours
+			return pods.Watch(ctx, options)
+		},
+	}, &metav1.PartialObjectMetadata{}, nil, func(event watch.Event) (bool, error) { return event.Type != watch.Deleted, nil })
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("waiting for a pod of scheduler %s: %w", p.config.Options.SchedulerName, err)
+	}
+	return nil
 }

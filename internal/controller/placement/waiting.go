@@ -30,6 +30,8 @@ type waiter struct {
 	again, buffer time.Time
 	useBuffer     bool // it has waited long enough
 
+	roomAskedAt time.Time // when others were last asked to move for it
+
 	told   string // the refusal that was reported last
 	toldAt time.Time
 }

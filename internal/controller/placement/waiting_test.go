@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	clocktesting "k8s.io/utils/clock/testing"
@@ -136,6 +137,34 @@ func TestNoPodIsBoundToANodeThatWentAfterTheDecision(t *testing.T) {
 	}
 	if w.again.IsZero() {
 		t.Error("it is not tried again")
+	}
+}
+
+// A node that an autoscaler makes comes with a taint, which goes when it is registered.
+func TestANodeThatComesTaintedHelpsWhenTheTaintGoes(t *testing.T) {
+	l := newLoop(Config{Clock: clocktesting.NewFakeClock(time.Unix(1000, 0)), Options: Options{Concurrency: 1}}, newInbox(), noNodes{})
+	w := waitingPod(l.waiting, "p")
+	l.snapshot.SetPod(w.pod)
+	l.waiting.sleep(w, l.snapshot.Explain(w.pod, scheduler.How{}), time.Time{})
+	node := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: "a"},
+		Spec:       corev1.NodeSpec{Taints: []corev1.Taint{{Key: "karpenter.sh/unregistered", Effect: corev1.TaintEffectNoExecute}}},
+		Status: corev1.NodeStatus{
+			Allocatable: corev1.ResourceList{corev1.ResourcePods: resource.MustParse("10")},
+			Conditions:  []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},
+		},
+	}
+	l.changed(l.snapshot.SetNode(node))
+	l.wakeHelped()
+	if !w.asleep {
+		t.Fatal("woken for a node that it does not tolerate")
+	}
+	registered := node.DeepCopy()
+	registered.Spec.Taints = nil
+	l.changed(l.snapshot.SetNode(registered))
+	l.wakeHelped()
+	if w.asleep {
+		t.Error("not woken for a node that fits")
 	}
 }
 

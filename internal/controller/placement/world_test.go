@@ -17,6 +17,8 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 )
 
 const (
@@ -63,8 +65,10 @@ func (w *world) start(bufferPercent int32) {
 	w.must(err)
 	placer := New(Config{
 		API: api.config, Clock: w.clock, Recorder: &events.FakeRecorder{}, Metrics: metrics,
-		Client:  interceptor.NewClient(api.client, interceptor.Funcs{SubResourceCreate: w.bind, SubResourcePatch: w.report}),
-		Options: Options{SchedulerName: w.name, BufferPercent: bufferPercent},
+		Client: interceptor.NewClient(api.client, interceptor.Funcs{SubResourceCreate: w.bind, SubResourcePatch: w.report}),
+		Options: Options{SchedulerName: w.name, BufferPercent: bufferPercent, Movable: func(p *corev1.Pod) bool {
+			return p.Labels[doryv1alpha1.LabelProcessor] != ""
+		}},
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
