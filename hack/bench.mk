@@ -57,11 +57,26 @@ bench-short: bench-deps ## Run the benchmarks that need no cluster in small, to 
 bench-deps: $(bench_k8s) bin/kwok $(kwok_stages) build
 	@hack/debs.sh $(test_packages)
 	@mkdir -p bin/bench
-	@CGO_ENABLED=0 go build -trimpath -o bin/bench/ ./test/bench/sync ./test/bench/scale ./test/bench/checkpoint ./test/bench/webhook
+	@CGO_ENABLED=0 go build -trimpath -o bin/bench/ ./test/bench/sync ./test/bench/scale ./test/bench/checkpoint ./test/bench/webhook ./test/bench/placement
 
-# The engine of placement alone.
+# The engine of placement alone, and packing beside the real kube-scheduler, which is built in a module of its own.
 .PHONY: bench-engine
 bench-engine: ## Measure the placement engine alone: decisions and events a second with 5000 nodes and 50,000 pods, and its memory.
 	@mkdir -p bin/bench
 	@CGO_ENABLED=0 go build -trimpath -o bin/bench/engine ./test/bench/engine
 	@bin/bench/engine $(BENCH_FLAGS)
+
+.PHONY: bench-packing
+bench-packing: ## Measure on how many nodes traces of pods fit, through Dory and through kube-scheduler. Building that takes a minute once.
+	@mkdir -p bin/bench
+	@CGO_ENABLED=0 go build -C test/oracle -trimpath -o $(CURDIR)/bin/bench/packing ./packing
+	@bin/bench/packing $(BENCH_FLAGS)
+
+.PHONY: bench-placement
+bench-placement: bench-deps ## Measure placement beside kube-scheduler: 5000 (BENCH_N) pods in each of 3 rounds on 500 (BENCH_NODES) nodes.
+	@bin/bench/placement -pods $(or $(BENCH_N),5000) -nodes $(BENCH_NODES) $(BENCH_FLAGS)
+
+.PHONY: test-oracle
+test-oracle: ## Compare the engine's decisions with the filters of the real kube-scheduler. Building that takes a minute once.
+	@echo "go test (test/oracle: the engine's decisions beside kube-scheduler's filters)"
+	@go test -C test/oracle ./... -rapid.checks=$(or $(ORACLE_CHECKS),2000)

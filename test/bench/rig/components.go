@@ -48,7 +48,11 @@ func (r *Rig) startComponents(context.Context) error {
 
 // kwokConfigs are kwok's own stages for the start of nodes and pods, and ours for the end of pods.
 func (r *Rig) kwokConfigs() ([]string, error) {
-	configs := []string{r.bin("kwok-stages", "node-initialize.yaml"), r.bin("kwok-stages", "pod-ready.yaml")}
+	configs := []string{r.bin("kwok-stages", "node-initialize.yaml")}
+	if r.options.Idle {
+		return configs, nil
+	}
+	configs = append(configs, r.bin("kwok-stages", "pod-ready.yaml"))
 	entries, err := stages.ReadDir("stages")
 	if err != nil {
 		return nil, err

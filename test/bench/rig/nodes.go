@@ -26,7 +26,7 @@ func (r *Rig) makeNodes(ctx context.Context) error {
 	}
 	errs := make([]error, r.options.Nodes)
 	workqueue.ParallelizeUntil(ctx, creators, r.options.Nodes, func(i int) {
-		_, errs[i] = clients.CoreV1().Nodes().Create(ctx, node(i), metav1.CreateOptions{})
+		_, errs[i] = clients.CoreV1().Nodes().Create(ctx, node(i, r.options.NodeSize), metav1.CreateOptions{})
 	})
 	for _, err := range errs {
 		if err != nil {
@@ -58,9 +58,9 @@ func usable(nodes []corev1.Node) int {
 	return n
 }
 
-func node(i int) *corev1.Node {
+func node(i int, size corev1.ResourceList) *corev1.Node {
 	name := fmt.Sprintf("node-%03d", i)
 	return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{
 		"workload-type": "application", corev1.LabelHostname: name, corev1.LabelOSStable: "linux", corev1.LabelArchStable: "amd64",
-	}}}
+	}}, Status: corev1.NodeStatus{Capacity: size, Allocatable: size}}
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
@@ -24,6 +25,10 @@ type Options struct {
 	Operator string
 	// Nodes is how many nodes kwok plays.
 	Nodes int
+	// NodeSize is what each of them has; nil for kwok's own, which is more than any benchmark needs.
+	NodeSize corev1.ResourceList
+	// Idle has the nodes start no pods, so that nothing but who places them is measured.
+	Idle bool
 	// Bare leaves out kube-controller-manager, kube-scheduler, kwok and the nodes: the benchmark plays what it needs of
 	// them itself.
 	Bare bool
@@ -127,6 +132,25 @@ func (r *Rig) Check() error {
 	}
 	return errors.Join(errs...)
 }
+
+// Run starts one more program, with a kubeconfig of an admin in its environment.
+func (r *Rig) Run(name, program string, environment []string, args ...string) error {
+	_, err := r.run(name, program, append(environment, "KUBECONFIG="+r.kubeconfig), args...)
+	return err
+}
+
+// Tail is the end of the log of a program.
+func (r *Rig) Tail(name string) string {
+	for _, c := range r.children {
+		if c.name == name {
+			return c.tail()
+		}
+	}
+	return ""
+}
+
+// Apply has the API server store what a file or a directory of manifests says.
+func (r *Rig) Apply(path string) error { return r.kubectl("apply", "--server-side", "-f", path) }
 
 func (r *Rig) bin(parts ...string) string {
 	return filepath.Join(append([]string{r.options.Root, "bin"}, parts...)...)
