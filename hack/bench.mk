@@ -52,6 +52,7 @@ bench-short: bench-deps ## Run the benchmarks that need no cluster in small, to 
 	@bin/bench/scale -n 300 $(bench_short)
 	@bin/bench/checkpoint -processors 100 -interval 2s
 	@bin/bench/webhook -processors 100 -evictions 50 -others 20 $(bench_short)
+	@bin/bench/placement -pods 200 -rounds 1 $(bench_short)
 
 .PHONY: bench-deps
 bench-deps: $(bench_k8s) bin/kwok $(kwok_stages) build
