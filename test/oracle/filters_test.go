@@ -101,6 +101,7 @@ func (w *world) clear() {
 }
 
 func (w *world) decide(t *testing.T, object *corev1.Pod) {
+	t.Helper()
 	feasible, err := w.theirs.Feasible(t.Context(), object)
 	w.must(err)
 	feasible = slices.DeleteFunc(feasible, func(name string) bool { return slices.Contains(w.unready, name) })
