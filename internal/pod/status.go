@@ -1,7 +1,9 @@
 package pod
 
 import (
+	"cmp"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -48,4 +50,42 @@ func EpochOf(p *corev1.Pod) int64 {
 		return 0
 	}
 	return epoch
+}
+
+// Port is where the pod's processor listens. That is the pod's word, because the Processor's spec may have changed since the
+// pod was made. Adopted pods may not say it; then it is the spec's or, where that says nothing either, the contract's.
+func Port(p *corev1.Pod, spec int32) int32 {
+	if p != nil {
+		if container := processorOf(p); container != nil && len(container.Ports) > 0 {
+			return container.Ports[0].ContainerPort
+		}
+	}
+	return cmp.Or(spec, defaultPort)
+}
+
+// defaultPort is the contract's.
+const defaultPort = 8080
+
+// KeepsStateItself says whether the pod's SDK was told to keep its state elsewhere than in the state ConfigMap.
+func KeepsStateItself(p *corev1.Pod) bool {
+	container := processorOf(p)
+	if container == nil {
+		return false
+	}
+	for _, env := range container.Env {
+		if env.Name == "DORY_STATE_BACKEND" {
+			return env.ValueFrom != nil || (env.Value != "" && !strings.EqualFold(env.Value, "configmap"))
+		}
+	}
+	return false
+}
+
+// processorOf is the processor's container. Adopted pods may call their only one otherwise.
+func processorOf(p *corev1.Pod) *corev1.Container {
+	for i := range p.Spec.Containers {
+		if p.Spec.Containers[i].Name == ContainerName || len(p.Spec.Containers) == 1 {
+			return &p.Spec.Containers[i]
+		}
+	}
+	return nil
 }

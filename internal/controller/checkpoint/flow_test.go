@@ -106,6 +106,15 @@ func TestNothingIsAskedBetweenTurns(t *testing.T) {
 	w.wantSpent(map[string]int{})
 }
 
+// TestAChangedPortIsTheNextPods: with updates OnDelete, or after one that was rolled back, the instance stays for long.
+func TestAChangedPortIsTheNextPods(t *testing.T) {
+	w, d := started(t, `{"n":1}`)
+	w.update(func(p *doryv1alpha1.Processor) { p.Spec.Port++ })
+	d.set(`{"n":2}`)
+	w.turn()
+	w.wantStored(`{"n":2}`)
+}
+
 func TestWithoutAnInterval(t *testing.T) {
 	w, d := started(t, `{"n":1}`, every(0))
 	w.wantStored("")

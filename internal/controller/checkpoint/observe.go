@@ -20,9 +20,6 @@ import (
 	"github.com/dory-io/dory/internal/statexfer"
 )
 
-// defaultPort is the contract's, for a Processor that was never defaulted by the API server.
-const defaultPort = 8080
-
 // observation is what a pass knows. It comes from informer caches and is read-only.
 type observation struct {
 	// processor is nil once it is gone.
@@ -127,10 +124,7 @@ func startedAt(p *corev1.Pod) time.Time {
 }
 
 func (o *observation) endpoint(token func(string) string) statexfer.Endpoint {
-	port := o.processor.Spec.Port
-	if port == 0 {
-		port = defaultPort
-	}
+	port := pod.Port(o.holder, o.processor.Spec.Port)
 	host := net.JoinHostPort(o.holder.Status.PodIP, strconv.Itoa(int(port)))
 	return statexfer.Endpoint{URL: "http://" + host, Token: token(o.processor.Namespace)}
 }

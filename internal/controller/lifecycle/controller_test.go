@@ -574,6 +574,32 @@ var _ = Describe("A Processor", func() {
 			Expect(statusOf(p)().LivenessPath).To(BeEmpty())
 		})
 
+		It("is asked at the port of its pod, also where the spec has another one since", func() {
+			port, ip := sdk(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-Dory-SDK-Version", "3.1.4") })
+			startOperator(operatorOptions{discovery: true})
+			p := apply(namespace, "cam", func(p *doryv1alpha1.Processor) {
+				p.Spec.Port, p.Spec.Update = port, &doryv1alpha1.ProcessorUpdate{Strategy: doryv1alpha1.UpdateOnDelete}
+			})
+			node("n1", corev1.ConditionTrue)
+			pod := thePod(p, "1")
+			Eventually(func() error {
+				fresh := &doryv1alpha1.Processor{}
+				if err := k8s.Get(ctx, client.ObjectKeyFromObject(p), fresh); err != nil {
+					return err
+				}
+				fresh.Spec.Port = 1
+				return k8s.Update(ctx, fresh)
+			}).Should(Succeed())
+			bind(pod, "n1")
+			kubeletSays(pod, running(ip))
+			Eventually(func() string {
+				if instance := statusOf(p)().Instance; instance != nil {
+					return instance.SDKVersion
+				}
+				return ""
+			}).Should(Equal("3.1.4"))
+		})
+
 		It("of 2.1, which knows no /health, gets /healthz probed", func() {
 			p, first := start(func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path != "/healthz" {

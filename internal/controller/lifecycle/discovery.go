@@ -10,7 +10,9 @@ import (
 	"strconv"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -63,7 +65,11 @@ func (d *Discovery) Reconcile(ctx context.Context, req reconcile.Request) (ctrl.
 	if err != nil || p == nil || !undiscovered(p) {
 		return ctrl.Result{}, err
 	}
-	found, err := d.ask(ctx, p)
+	instance, err := lookup.Get[corev1.Pod](ctx, d.client, types.NamespacedName{Namespace: p.Namespace, Name: p.Status.Instance.Pod})
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	found, err := d.ask(ctx, p, urlOf(p, instance))
 	if err != nil {
 		// An instance that does not listen yet is the usual case; the queue's backoff asks again.
 		log.FromContext(ctx).V(1).Info("the instance does not answer yet", "cause", err.Error())
@@ -92,15 +98,15 @@ type finding struct {
 }
 
 // ask tries the path that the kubelet probes and, if that is not found there, the other one.
-func (d *Discovery) ask(ctx context.Context, p *doryv1alpha1.Processor) (finding, error) {
+func (d *Discovery) ask(ctx context.Context, p *doryv1alpha1.Processor, url string) (finding, error) {
 	probed := pod.LivenessPath(p)
 	for _, path := range []doryv1alpha1.LivenessPath{probed, otherPath(probed)} {
-		code, version, err := d.probe(ctx, p, path)
+		code, version, err := d.probe(ctx, url+string(path))
 		if err != nil {
 			return finding{}, err
 		}
 		if code != http.StatusNotFound {
-			handoff, err := d.handsOff(ctx, p)
+			handoff, err := d.handsOff(ctx, url)
 			return finding{version: version, path: path, handoff: handoff}, err
 		}
 	}
@@ -108,18 +114,19 @@ func (d *Discovery) ask(ctx context.Context, p *doryv1alpha1.Processor) (finding
 }
 
 // handsOff reads the list of endpoints. A processor that has none supports what the contract's first version says.
-func (d *Discovery) handsOff(ctx context.Context, p *doryv1alpha1.Processor) (bool, error) {
+func (d *Discovery) handsOff(ctx context.Context, url string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, discoveryTimeout)
 	defer cancel()
-	capabilities, err := d.processors.Capabilities(ctx, statexfer.Endpoint{URL: urlOf(p)})
+	capabilities, err := d.processors.Capabilities(ctx, statexfer.Endpoint{URL: url})
 	if errors.Is(err, statexfer.ErrUnavailable) || ctx.Err() != nil {
-		return false, fmt.Errorf("asking %s for its endpoints: %w", urlOf(p), err)
+		return false, fmt.Errorf("asking %s for its endpoints: %w", url, err)
 	}
 	return err == nil && capabilities.Handoff, nil
 }
 
-func urlOf(p *doryv1alpha1.Processor) string {
-	return "http://" + net.JoinHostPort(p.Status.Instance.IP, strconv.Itoa(int(p.Spec.Port)))
+// urlOf is where the instance answers; its pod is nil while the cache does not have it.
+func urlOf(p *doryv1alpha1.Processor, instance *corev1.Pod) string {
+	return "http://" + net.JoinHostPort(p.Status.Instance.IP, strconv.Itoa(int(pod.Port(instance, p.Spec.Port))))
 }
 
 func otherPath(path doryv1alpha1.LivenessPath) doryv1alpha1.LivenessPath {
@@ -129,8 +136,7 @@ func otherPath(path doryv1alpha1.LivenessPath) doryv1alpha1.LivenessPath {
 	return doryv1alpha1.LivenessPathHealthz
 }
 
-func (d *Discovery) probe(ctx context.Context, p *doryv1alpha1.Processor, path doryv1alpha1.LivenessPath) (int, string, error) {
-	url := urlOf(p) + string(path)
+func (d *Discovery) probe(ctx context.Context, url string) (int, string, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return 0, "", fmt.Errorf("making a request for %s: %w", url, err)

@@ -15,9 +15,6 @@ import (
 	"github.com/dory-io/dory/internal/statexfer"
 )
 
-// defaultPort is the contract's.
-const defaultPort = 8080
-
 // Processors is what this package asks of processors; a *statexfer.Client.
 type Processors interface {
 	Capabilities(ctx context.Context, of statexfer.Endpoint) (statexfer.Capabilities, error)
@@ -35,21 +32,8 @@ func (r *Reconciler) endpoint(p *corev1.Pod) (statexfer.Endpoint, error) {
 	if p == nil || p.Status.PodIP == "" {
 		return statexfer.Endpoint{}, errUnaddressed
 	}
-	url := "http://" + net.JoinHostPort(p.Status.PodIP, strconv.Itoa(int(portOf(p))))
+	url := "http://" + net.JoinHostPort(p.Status.PodIP, strconv.Itoa(int(pod.Port(p, 0))))
 	return statexfer.Endpoint{URL: url, Token: r.token(p.Namespace)}, nil
-}
-
-// portOf reads the pod and not the Processor, whose spec may have changed since.
-func portOf(p *corev1.Pod) int32 {
-	for _, container := range p.Spec.Containers {
-		if container.Name != pod.ContainerName && len(p.Spec.Containers) > 1 {
-			continue
-		}
-		for _, port := range container.Ports {
-			return port.ContainerPort
-		}
-	}
-	return defaultPort
 }
 
 // ask calls a processor, and turns its failure into a trouble.
