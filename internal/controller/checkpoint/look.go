@@ -88,7 +88,7 @@ func (r *Reconciler) keep(ctx context.Context, o *observation, e *entry, state *
 			return r.orSafe(e, err, resultUnchanged)
 		}
 	}
-	return r.save(ctx, o, e, state)
+	return r.save(ctx, o, e, state, first)
 }
 
 // unchangedBy says whether the state is the one that was stored last. Under a new epoch it is stored again, so that a
@@ -125,11 +125,16 @@ func (r *Reconciler) intact(ctx context.Context, o *observation, e *entry) (bool
 	return true, nil
 }
 
-// save stores the state, and remembers what is stored then.
-func (r *Reconciler) save(ctx context.Context, o *observation, e *entry, state *statexfer.State) outcome {
+// save stores the state, and remembers what is stored then. The first save of a process removes no other copy: should the
+// process lack its state in spite of all, that copy is where a person can get it back from.
+func (r *Reconciler) save(ctx context.Context, o *observation, e *entry, state *statexfer.State, first bool) outcome {
 	began := r.clock.Now()
+	obsolete := e.previous
+	if first {
+		obsolete = ""
+	}
 	saved, err := r.store.Save(ctx, statestore.SaveRequest{
-		Key: o.key(), Document: e.document(o, state), Lineage: o.lineage(), Previous: e.previous,
+		Key: o.key(), Document: e.document(o, state), Lineage: o.lineage(), Previous: obsolete,
 		Fresh: e.freshOf(o, state), Slot: &e.slot,
 	})
 	if err != nil {
@@ -137,7 +142,10 @@ func (r *Reconciler) save(ctx context.Context, o *observation, e *entry, state *
 		return outcome{err: fmt.Errorf("storing the state of pod %s: %w", o.holder.Name, err)}
 	}
 	r.metrics.duration("save", r.clock.Now().Sub(began))
-	e.saved, e.previous, e.raw, e.unchanged = saved.Bare(), saved.Storage, "", 0
+	e.saved, e.raw, e.unchanged = saved.Bare(), "", 0
+	if !first || e.previous == "" || e.previous == doryv1alpha1.CheckpointConfigMap {
+		e.previous = saved.Storage
+	}
 	if !saved.Written {
 		return r.safe(e, resultSuperseded)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"time"
 
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/statestore"
 	"github.com/dory-io/dory/internal/statexfer"
 )
@@ -24,6 +25,8 @@ type beginning struct {
 	started time.Time
 	// fresh is the checksum of the state with which the processor starts where it finds none; empty if unknown.
 	fresh string
+	// handed: it may have a state that it did not load from the ConfigMap.
+	handed bool
 }
 
 // lostState says whether a process began without its state: neither with the newest stored copy nor with what came
@@ -32,9 +35,10 @@ type beginning struct {
 // Where the SDK counts, that is certain: the sequence rises with every iteration that was ever committed, also across
 // instances, so a process that has its state never shows a lower one than a stored copy does.
 //
-// Where it does not count, only a state that cannot have come from the copy is taken for one without it: the empty
-// state, the one with which the processor once began, or an older copy than the newest; and only if the copy is another
-// one, is not empty, and was not made by this very process. A process that lost its state and has changed the initial one since
+// Where it does not count, only a state that cannot have come from the copy is taken for one without it; and only if the
+// copy is another one, is not empty, and was not made by this very process. That is the empty state, the one with which the
+// processor once began, an older copy than the newest, and whatever a process has that started when the newest copy was
+// out of its reach. Of a copy within its reach, a process that lost its state and has changed the initial one since
 // cannot be told from one that has it; restoring over it could destroy what is newer, so it is left alone.
 func lostState(b beginning, stored *statestore.Inventory) bool {
 	newest := stored.Newest()
@@ -50,7 +54,13 @@ func lostState(b beginning, stored *statestore.Inventory) bool {
 	if newest.Checksum == b.checksum || newest.Checksum == emptyChecksum {
 		return false
 	}
-	return initial(b.checksum, b.fresh) || isOlderCopy(b.checksum, stored)
+	return initial(b.checksum, b.fresh) || isOlderCopy(b.checksum, stored) || outOfReach(b, newest)
+}
+
+// outOfReach says that the process cannot have loaded the copy: SDKs look into the ConfigMap alone, where it does not fit.
+func outOfReach(b beginning, newest *statestore.Copy) bool {
+	elsewhere := newest.Storage == doryv1alpha1.CheckpointDatabase || newest.Storage == doryv1alpha1.CheckpointChunks
+	return elsewhere && !b.handed && !b.state.HasPosition && b.started.After(newest.Version.Time)
 }
 
 func initial(checksum, fresh string) bool {

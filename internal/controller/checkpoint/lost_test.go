@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/statestore"
 	"github.com/dory-io/dory/internal/statexfer"
 )
@@ -33,8 +34,24 @@ func plain(checksum string) beginning {
 	return beginning{state: &statexfer.State{}, checksum: checksum, pod: "new", started: noon, fresh: "fresh"}
 }
 
+// in is the copy as one of that storage.
+func in(storage doryv1alpha1.CheckpointStorage, c *statestore.Copy) *statestore.Copy {
+	moved := *c
+	moved.Storage = storage
+	return &moved
+}
+
 func TestLostState(t *testing.T) {
+	const (
+		configMap = doryv1alpha1.CheckpointConfigMap
+		database  = doryv1alpha1.CheckpointDatabase
+		chunks    = doryv1alpha1.CheckpointChunks
+	)
 	before := noon.Add(-time.Minute)
+	handed := plain("other")
+	handed.handed = true
+	older := plain("other")
+	older.started = before.Add(-time.Minute)
 	counted := copyAt(3, 500, before, "full", "old")
 	uncounted := copyAt(3, 0, before, "full", "old")
 	for name, test := range map[string]struct {
@@ -63,6 +80,17 @@ func TestLostState(t *testing.T) {
 		"plain: empty, the copy counts":           {plain(emptyChecksum), stored(counted), true},
 		"plain: emptied since its own checkpoint": {plain(emptyChecksum), stored(copyAt(4, 0, noon.Add(time.Minute), "full", "new")), false},
 		"plain: restarted in the same pod":        {plain(emptyChecksum), stored(copyAt(4, 0, before, "full", "new")), true},
+
+		"plain: worked on, the copy in the database":           {plain("other"), stored(in(database, uncounted)), true},
+		"plain: worked on, the copy in chunks":                 {plain("other"), stored(in(chunks, uncounted)), true},
+		"plain: worked on, the copy where the SDK looks":       {plain("other"), stored(in(configMap, uncounted)), false},
+		"plain: worked on, restarted in the same pod":          {plain("other"), stored(in(database, copyAt(4, 0, before, "full", "new"))), true},
+		"plain: worked on, its own copy":                       {plain("other"), stored(in(database, copyAt(4, 0, noon.Add(time.Minute), "full", "new"))), false},
+		"plain: worked on, handed its state":                   {handed, stored(in(database, uncounted)), false},
+		"plain: worked on, older than the copy":                {older, stored(in(database, uncounted)), false},
+		"plain: the copy's own state, from a smaller place":    {plain("full"), stored(in(database, uncounted)), false},
+		"counts: the copy does not, and is out of its reach":   {counts(4, 3), stored(in(database, uncounted)), false},
+		"counts: has it and went on, the copy in the database": {counts(4, 507), stored(in(database, counted)), false},
 	} {
 		if got := lostState(test.begins, test.stored); got != test.want {
 			t.Errorf("%s: %v, want %v", name, got, test.want)

@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/statestore"
 )
 
 // TestAnInstanceThatStartedEmptyGetsItsStateBack is traps 6 and 9.
@@ -272,6 +273,113 @@ func TestALargeStateIsGivenBack(t *testing.T) {
 			}
 			w.wantEvents("StateRestored…Chunks")
 		})
+	}
+}
+
+// TestALargeStateIsNotTakenForTheWorkOfOneIteration: by the first look, the process has changed what it began with.
+func TestALargeStateIsNotTakenForTheWorkOfOneIteration(t *testing.T) {
+	large := `{"n":"` + strings.Repeat("x", 2<<20) + `"}`
+	for name, restart := range map[string]func(w *world, d *double) *double{
+		"in the same pod": func(w *world, d *double) *double {
+			d.restart(`{"n":2}`)
+			w.kubelet(w.restarted)
+			return d
+		},
+		"in a new pod": func(w *world, d *double) *double {
+			w.end()
+			next := newDouble(t, w.clock, d.port)
+			next.set(`{"n":2}`)
+			w.start(2, next)
+			return next
+		},
+	} {
+		for _, interval := range []time.Duration{30 * time.Second, 0} {
+			t.Run(fmt.Sprintf("%s, every %s", name, interval), func(t *testing.T) {
+				w, d := started(t, `{"n":1}`)
+				d.set(large)
+				w.turn()
+				w.wantStored(large)
+				w.clock.Step(time.Minute)
+				w.update(every(interval))
+				next := restart(w, d)
+				w.pass()
+				if next.has() != large {
+					t.Fatalf("it works with %.40s", next.has())
+				}
+				w.wantStored(large)
+				w.wantEvents("Warning StateRestored…Chunks")
+
+				// The next operator must not take back what was done since.
+				next.set(`{"n":"and on"}`)
+				w.restartOperator()
+				w.clock.Step(time.Hour)
+				w.pass()
+				w.turn()
+				if _, posts, _ := next.counted(); posts != 1 || next.has() != `{"n":"andon"}` {
+					t.Errorf("%d posts, it works with %.40s", posts, next.has())
+				}
+			})
+		}
+	}
+}
+
+// TestTheTargetOfAMoveKeepsWhatItWasHanded: no copy tells of it.
+func TestTheTargetOfAMoveKeepsWhatItWasHanded(t *testing.T) {
+	large := `{"n":"` + strings.Repeat("x", 2<<20) + `"}`
+	w, d := started(t, large)
+	w.clock.Step(time.Minute)
+	next := newDouble(t, w.clock, d.port)
+	next.set(`{"n":"handed"}`)
+	w.start(2, next)
+	w.clock.Step(10 * time.Second)
+	w.holdFor(2, w.holder.Name, doryv1alpha1.EpochPromote)
+	w.pass()
+	if _, posts, _ := next.counted(); posts > 0 {
+		t.Errorf("%d posts, it works with %.40s", posts, next.has())
+	}
+	w.wantStored(`{"n":"handed"}`)
+	w.wantEvents()
+
+	t.Run("but not its next process", func(t *testing.T) {
+		next.set(large)
+		w.turn()
+		w.clock.Step(time.Minute)
+		next.restart(`{"n":2}`)
+		w.kubelet(w.restarted)
+		w.pass()
+		if next.has() != large {
+			t.Errorf("it works with %.40s", next.has())
+		}
+	})
+}
+
+// TestTheFirstSaveOfAProcessRemovesNothing: the copy is the last resort where it is not seen that a state was lost.
+func TestTheFirstSaveOfAProcessRemovesNothing(t *testing.T) {
+	large := `{"n":"` + strings.Repeat("x", 2<<20) + `"}`
+	w, d := started(t, large)
+	w.update(onMissing(doryv1alpha1.OnMissingDiscard))
+	w.end()
+	next := newDouble(t, w.clock, d.port)
+	next.set(`{"n":1}`)
+	w.start(2, next)
+	chunks := func() *statestore.Copy {
+		s := statestore.New(statestore.Config{Client: api.client, Reader: api.client})
+		found, err := s.Look(t.Context(), w.key(), statestore.Lineage{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found.In(doryv1alpha1.CheckpointChunks)
+	}
+	w.pass()
+	w.wantStored(`{"n":1}`)
+	if chunks() == nil {
+		t.Error("the first save removed the copy of the process before")
+	}
+	next.set(`{"n":2}`)
+	w.turn()
+	w.wantStored(`{"n":2}`)
+	if chunks() != nil {
+		t.Error("the copy stays for ever")
 	}
 }
 

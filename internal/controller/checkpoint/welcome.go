@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/pod"
 	"github.com/dory-io/dory/internal/statestore"
 	"github.com/dory-io/dory/internal/statexfer"
 )
@@ -43,7 +47,17 @@ func begin(o *observation, state *statexfer.State, found *statestore.Inventory) 
 	if state.Uptime > 0 {
 		b.started = state.CapturedAt.Add(-state.Uptime)
 	}
+	b.handed = o.tookOver(b.started) || pod.KeepsStateItself(o.holder)
 	return b, err
+}
+
+// tookOver says whether the process ran already when its pod was given the epoch: then a move has brought it its state, or
+// it was there before this operator.
+func (o *observation) tookOver(started time.Time) bool {
+	if o.epoch.Spec.Reason != doryv1alpha1.EpochPromote && o.epoch.Spec.Reason != doryv1alpha1.EpochAdopt {
+		return false
+	}
+	return instanceOf(o.holder).restarts == 0 || !started.After(o.epoch.Spec.IssuedAt.Time)
 }
 
 // mournIfMissing says so where the newest state that there was is nowhere to be read, and the process does not show that
@@ -107,12 +121,26 @@ func (r *Reconciler) giveBack(ctx context.Context, o *observation, e *entry, b b
 		r.events.stateOutdated(o, "it cannot be read: "+found.Problems[len(found.Problems)-1].Err.Error())
 		return r.accept(o, e, b, found)
 	}
-	if err := r.restore(ctx, o, b, found, document); err != nil {
+	after, err := r.restore(ctx, o, b, found, document)
+	if err != nil {
 		return r.notRestored(err)
 	}
 	r.metrics.restored(true)
 	r.events.stateRestored(o, b, found.Newest())
-	return r.accept(o, e, b, found)
+	out := r.accept(o, e, b, found)
+	if !after.HasPosition && found.Newest().Storage != doryv1alpha1.CheckpointConfigMap {
+		r.claim(ctx, o, e, after)
+	}
+	return out
+}
+
+// claim stores what was given back as the process's own. Without that, nothing tells the next operator that a process that
+// counts nothing has it, and it would be given back again, over what was done since. That it fails is left to the next look.
+func (r *Reconciler) claim(ctx context.Context, o *observation, e *entry, state *statexfer.State) {
+	if out := r.save(ctx, o, e, state, true); out.err != nil {
+		log.FromContext(ctx).Info("what was given back is not stored as the instance's own yet", "cause", out.err.Error())
+	}
+	e.raw = ""
 }
 
 // accept ends the welcome, and lets the next look store what the process has.
@@ -132,28 +160,29 @@ func (r *Reconciler) acceptable(o *observation, found *statestore.Inventory) err
 	return fmt.Errorf("%s; spec.state.onMissing is Require", missing)
 }
 
-// restore gives the state to the process. One that works changes it at once, so that it is not compared byte by byte:
-// what it shows next must have come from it.
-func (r *Reconciler) restore(ctx context.Context, o *observation, b beginning, found *statestore.Inventory, document *statexfer.Document) error {
+// restore gives the state to the process, and answers what it shows then. One that works changes it at once, so that it is
+// not compared byte by byte: what it shows next must have come from it.
+func (r *Reconciler) restore(ctx context.Context, o *observation, b beginning, found *statestore.Inventory, document *statexfer.Document) (*statexfer.State, error) {
 	to := o.endpoint(r.token)
 	if _, err := r.processors.Restore(ctx, to, document.State()); err != nil {
-		return fmt.Errorf("giving the state back to pod %s: %w", o.holder.Name, err)
+		return nil, fmt.Errorf("giving the state back to pod %s: %w", o.holder.Name, err)
 	}
 	state, err := r.processors.Capture(ctx, to)
 	if err != nil {
-		return fmt.Errorf("reading the restored state back: %w", err)
+		return nil, fmt.Errorf("reading the restored state back: %w", err)
 	}
 	after, err := begin(o, state, found)
 	if err != nil {
-		return fmt.Errorf("the restored state: %w", err)
+		return nil, fmt.Errorf("the restored state: %w", err)
 	}
+	after.handed = true
 	if after.state.HasPosition || after.checksum != b.checksum {
 		if lostState(after, found) {
-			return fmt.Errorf("%w: pod %s answered that the state is restored, and does not have it", statexfer.ErrMismatch, o.holder.Name)
+			return nil, fmt.Errorf("%w: pod %s answered that the state is restored, and does not have it", statexfer.ErrMismatch, o.holder.Name)
 		}
-		return nil
+		return state, nil
 	}
-	return fmt.Errorf("%w: pod %s answered that the state is restored, and shows the same as before", statexfer.ErrMismatch, o.holder.Name)
+	return nil, fmt.Errorf("%w: pod %s answered that the state is restored, and shows the same as before", statexfer.ErrMismatch, o.holder.Name)
 }
 
 // notRestored holds all checkpoints back: what the process shows would replace the state that it lost.

@@ -240,10 +240,15 @@ func (w *world) restarted(s *corev1.PodStatus) {
 // hold issues an epoch.
 func (w *world) hold(epoch int64, holder string) {
 	w.t.Helper()
+	w.holdFor(epoch, holder, doryv1alpha1.EpochReplace)
+}
+
+func (w *world) holdFor(epoch int64, holder string, reason doryv1alpha1.EpochReason) {
+	w.t.Helper()
 	e := &doryv1alpha1.ProcessorEpoch{ObjectMeta: metav1.ObjectMeta{Namespace: w.processor.Namespace, Name: doryv1alpha1.ObjectName("Cam_1")}}
 	err := api.client.Get(w.t.Context(), client.ObjectKeyFromObject(e), e)
 	e.Spec = doryv1alpha1.ProcessorEpochSpec{
-		ProcessorID: "Cam_1", Epoch: epoch, Holder: holder, Reason: doryv1alpha1.EpochReplace, IssuedAt: metav1.NewTime(w.clock.Now()),
+		ProcessorID: "Cam_1", Epoch: epoch, Holder: holder, Reason: reason, IssuedAt: metav1.NewTime(w.clock.Now()),
 	}
 	if err != nil {
 		err = api.client.Create(w.t.Context(), e)
