@@ -56,6 +56,8 @@ type Inventory struct {
 	Fresh string
 	// Slot remembers the ConfigMap as it was seen.
 	Slot Slot
+
+	lineage Lineage
 }
 
 // Newest is the newest copy, or nil.
@@ -91,6 +93,7 @@ func (s *Store) Look(ctx context.Context, key Key, lineage Lineage) (*Inventory,
 
 // resolve finds out the epochs of documents that do not tell it, and orders the copies.
 func (i *Inventory) resolve(lineage Lineage) {
+	i.lineage = lineage
 	known := map[string]int64{}
 	for _, c := range i.Copies {
 		if c.Version.Position != (statexfer.Position{}) {

@@ -124,7 +124,7 @@ func Missing(processor *doryv1alpha1.Processor, found *Inventory) string {
 			lacks = append(lacks, problem.Err.Error())
 		}
 	}
-	if recorded, ok := Recorded(processor); ok && outdated(newest, recorded, processor.Status.Checkpoint.Checksum) {
+	if recorded, ok := Recorded(processor); ok && outdated(newest, recorded, processor.Status.Checkpoint.Checksum, found.lineage) {
 		lacks = append([]string{fmt.Sprintf("the state that was recorded (%s, in %s) is not there", recorded, where(KeyOf(processor), processor.Status.Checkpoint.Storage))}, lacks...)
 		for _, problem := range found.Problems {
 			if problem.Away {
@@ -138,8 +138,9 @@ func Missing(processor *doryv1alpha1.Processor, found *Inventory) string {
 	return fmt.Sprintf("The newest state cannot be read: %s. The newest that can be read is %s", strings.Join(lacks, "; "), describe(newest, KeyOf(processor)))
 }
 
-// outdated compares as exactly as the status is, which knows whole seconds.
-func outdated(newest *Copy, recorded Version, checksum string) bool {
+// outdated compares as exactly as the status is, which knows whole seconds. The status does not know whose the state was:
+// what a pod saved later that nobody knows any more is taken for the same one's, unless that is known to be another pod.
+func outdated(newest *Copy, recorded Version, checksum string, lineage Lineage) bool {
 	if newest == nil {
 		return true
 	}
@@ -148,6 +149,9 @@ func outdated(newest *Copy, recorded Version, checksum string) bool {
 	}
 	v := newest.Version
 	v.Time, recorded.Time = v.Time.Truncate(time.Second), recorded.Time.Truncate(time.Second)
+	if v.uncounted && v.Epoch == 0 && !lineage.knows(recorded.Epoch) {
+		return v.Time.Before(recorded.Time)
+	}
 	return v.Compare(recorded) < 0
 }
 

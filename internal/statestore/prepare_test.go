@@ -228,19 +228,51 @@ func TestPrepareMeetsTheStateOfAnotherProcessor(t *testing.T) {
 // TestOutdatedGoesByWholeSeconds: the status rounds.
 func TestOutdatedGoesByWholeSeconds(t *testing.T) {
 	recorded := version(3, 0, noon)
+	stranger := func(at time.Time) *Copy {
+		return &Copy{Version: Version{Time: at, uncounted: true}, PodName: "stranger"}
+	}
+	next, held, last := Lineage{Epoch: 4, Holder: "d"}, Lineage{Epoch: 3, Holder: "c"}, Lineage{Epoch: 4, Holder: "d", Instance: "c", InstanceEpoch: 3}
 	for name, test := range map[string]struct {
-		newest *Copy
-		want   bool
+		newest  *Copy
+		lineage Lineage
+		want    bool
 	}{
-		"nothing":                 {nil, true},
-		"the same":                {&Copy{Version: version(3, 0, noon.Add(300*time.Millisecond))}, false},
-		"earlier":                 {&Copy{Version: version(3, 0, noon.Add(-time.Second))}, true},
-		"earlier, the same state": {&Copy{Version: version(2, 0, noon.Add(-time.Second)), Checksum: "c"}, false},
-		"later":                   {&Copy{Version: version(3, 0, noon.Add(time.Minute))}, false},
-		"later, of an older pod":  {&Copy{Version: version(2, 0, noon.Add(time.Minute))}, true},
+		"nothing":                 {nil, next, true},
+		"the same":                {&Copy{Version: version(3, 0, noon.Add(300*time.Millisecond))}, next, false},
+		"earlier":                 {&Copy{Version: version(3, 0, noon.Add(-time.Second))}, next, true},
+		"earlier, the same state": {&Copy{Version: version(2, 0, noon.Add(-time.Second)), Checksum: "c"}, next, false},
+		"later":                   {&Copy{Version: version(3, 0, noon.Add(time.Minute))}, next, false},
+		"later, of an older pod":  {&Copy{Version: version(2, 0, noon.Add(time.Minute))}, next, true},
+
+		"a stranger's, as late":                              {stranger(noon.Add(300 * time.Millisecond)), next, false},
+		"a stranger's, later":                                {stranger(noon.Add(time.Minute)), next, false},
+		"a stranger's, earlier":                              {stranger(noon.Add(-time.Second)), next, true},
+		"a stranger's, later, recorded by the holder":        {stranger(noon.Add(time.Minute)), held, true},
+		"a stranger's, later, recorded by the one before it": {stranger(noon.Add(time.Minute)), last, true},
 	} {
-		if got := outdated(test.newest, recorded, "c"); got != test.want {
+		if got := outdated(test.newest, recorded, "c", test.lineage); got != test.want {
 			t.Errorf("%s: %v", name, got)
 		}
+	}
+}
+
+// TestWhatAnInstanceSavedAtItsEndIsNotOutdated although an epoch was issued since, to a pod that nobody could create or that
+// ended before its first checkpoint.
+func TestWhatAnInstanceSavedAtItsEndIsNotOutdated(t *testing.T) {
+	for name, instance := range map[string]*doryv1alpha1.ProcessorInstance{
+		"the status remembers it": {Pod: "pod-2", Epoch: 2},
+		"nobody remembers it":     nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStart(t, doryv1alpha1.OnMissingRequire)
+			s.record(s.save(s.state(2, 0)))
+			s.blindSave(s.state(2, 9, blind("pod-2", noon.Add(time.Hour))))
+			s.processor.Status.Instance = instance
+			result, told, err := s.prepare()
+			if err != nil || result.Refused() || told != "" {
+				t.Errorf("%+v, %q, %v", result, told, err)
+			}
+			s.wantInConfigMap("2/9")
+		})
 	}
 }

@@ -104,6 +104,11 @@ func LineageOf(p *doryv1alpha1.Processor, epoch *doryv1alpha1.ProcessorEpoch) Li
 	return l
 }
 
+// knows says whether it is known which pod acted under the epoch.
+func (l Lineage) knows(epoch int64) bool {
+	return (l.Holder != "" && l.Epoch == epoch) || (l.Instance != "" && l.InstanceEpoch == epoch)
+}
+
 // epochOf is under which epoch a pod acted, as far as is known; others are pods that documents name with their epoch.
 // A pod that nobody knows was there before the holder, so its late save counts as older than everything. Only while
 // there is no holder, it is taken for the last one: all pods are proven gone then, and the last to go was the last to

@@ -347,6 +347,27 @@ func TestReportRemembersAMissingHolder(t *testing.T) {
 	}
 }
 
+// Where the next pod cannot be created, the state that the last one saved must still be known to be its.
+func TestReportRemembersTheInstanceBeforeAMissingHolder(t *testing.T) {
+	for name, test := range map[string]struct {
+		given *observation
+		plan  plan
+		want  bool
+	}{
+		"its successor cannot be created": {given(epoch(8, "b"), withProcessor(remembers("a"))), plan{hindrance: &hindrance{doryv1alpha1.ReasonPodRejected, "exceeded quota"}}, true},
+		"its successor is there":          {given(epoch(8, "b"), withProcessor(remembers("a")), instancePod("b", 8)), plan{}, false},
+		"no successor is wanted":          {given(epoch(8, "b"), withProcessor(remembers("a"))), plan{release: true}, false},
+		"nobody holds the epoch":          {given(epoch(8, ""), withProcessor(remembers("a"))), plan{}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			instance := report(test.given, &test.plan).Instance
+			if got := instance != nil && instance.Pod == "a"; got != test.want {
+				t.Errorf("instance = %+v", instance)
+			}
+		})
+	}
+}
+
 func BenchmarkDecideAtRest(b *testing.B) {
 	o := given(epoch(7, "a"), instancePod("a", 7))
 	b.ReportAllocs()

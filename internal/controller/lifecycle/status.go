@@ -46,12 +46,13 @@ func shorten(message string) string {
 	return message
 }
 
-// instance describes the holder. While a pod is missing that the epoch names, the last word about it stays, so
-// that the next pass knows it existed.
+// instance describes the holder. While a pod is missing that the epoch names, the last word stays: about it, so that the
+// next pass knows it existed, or about the instance before it, so that whoever looks for the state knows under which epoch
+// that one saved it.
 func instance(o *observation, holder *corev1.Pod, p *plan) *doryv1alpha1.ProcessorInstance {
 	last := o.processor.Status.Instance
 	if holder == nil {
-		if name, _ := o.holder(); name != "" && last != nil && last.Pod == name && !p.release {
+		if name, _ := o.holder(); name != "" && !p.release {
 			return last
 		}
 		return nil
