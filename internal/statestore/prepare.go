@@ -63,6 +63,9 @@ func (p *Preparer) Prepare(ctx context.Context, processor *doryv1alpha1.Processo
 	if err != nil {
 		return Result{}, fmt.Errorf("looking for the state of Processor %s/%s: %w", processor.Namespace, processor.Name, err)
 	}
+	if err := Awaited(processor, found); err != nil {
+		return Result{}, err
+	}
 	result := Result{Found: found.Newest()}
 	if missing := Missing(processor, found); missing != "" {
 		if policy == doryv1alpha1.OnMissingRequire {
@@ -136,6 +139,29 @@ func Missing(processor *doryv1alpha1.Processor, found *Inventory) string {
 		return ""
 	}
 	return fmt.Sprintf("The newest state cannot be read: %s. The newest that can be read is %s", strings.Join(lacks, "; "), describe(newest, KeyOf(processor)))
+}
+
+// Awaited is an error while the newest state that there was is known to be in a place that does not answer. That is no reason
+// to go on without it, whatever the spec says of a state that is missing: under a new epoch, everything would count for
+// more than that state once the place is back.
+func Awaited(processor *doryv1alpha1.Processor, found *Inventory) error {
+	newest := found.Newest()
+	for _, problem := range found.Problems {
+		if problem.Away && (holdsNewer(problem, newest) || holdsRecorded(processor, found, problem.Storage)) {
+			return fmt.Errorf("the newest state of Processor %s/%s is in %s, which does not answer; it is waited for, unless spec.state.onMissing is Discard: %w",
+				processor.Namespace, processor.Name, where(KeyOf(processor), problem.Storage), problem.Err)
+		}
+	}
+	return nil
+}
+
+func holdsNewer(problem Problem, newest *Copy) bool {
+	return problem.Known && (newest == nil || newest.Version.Compare(problem.Version) < 0)
+}
+
+func holdsRecorded(processor *doryv1alpha1.Processor, found *Inventory, storage doryv1alpha1.CheckpointStorage) bool {
+	recorded, ok := Recorded(processor)
+	return ok && processor.Status.Checkpoint.Storage == storage && outdated(found.Newest(), recorded, processor.Status.Checkpoint.Checksum, found.lineage)
 }
 
 // outdated compares as exactly as the status is, which knows whole seconds. The status does not know whose the state was:

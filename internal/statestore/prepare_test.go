@@ -118,6 +118,8 @@ func TestPrepare(t *testing.T) {
 		found, inConfigMap string
 		refused, elsewhere bool
 		says, event        string
+		// fails is the error for which the start is tried again.
+		fails string
 	}{
 		"nothing was ever stored":             {given: none, fault: none, policies: []doryv1alpha1.OnMissing{require, latest, discard}},
 		"the state is where the SDK looks":    {given: small, fault: none, policies: []doryv1alpha1.OnMissing{require, latest}, found: "3/5", inConfigMap: "3/5"},
@@ -140,8 +142,17 @@ func TestPrepare(t *testing.T) {
 			},
 			policies: []doryv1alpha1.OnMissing{require}, found: "3/4", inConfigMap: "3/4", refused: true, says: "decompressing",
 		},
-		"database away, required":                   {given: inDatabase, fault: func(s *start) { s.database.away.Store(true) }, policies: []doryv1alpha1.OnMissing{require}, found: "3/4", inConfigMap: "3/4", refused: true, says: "database unavailable"},
-		"database away":                             {given: inDatabase, fault: func(s *start) { s.database.away.Store(true) }, policies: []doryv1alpha1.OnMissing{latest}, found: "3/4", inConfigMap: "3/4", event: "Warning StateOutdated"},
+		"database away, required":  {given: inDatabase, fault: func(s *start) { s.database.away.Store(true) }, policies: []doryv1alpha1.OnMissing{require}, inConfigMap: "3/4", fails: "in the database, which does not answer"},
+		"database away":            {given: inDatabase, fault: func(s *start) { s.database.away.Store(true) }, policies: []doryv1alpha1.OnMissing{latest}, inConfigMap: "3/4", fails: "in the database, which does not answer"},
+		"database away, discarded": {given: inDatabase, fault: func(s *start) { s.database.away.Store(true) }, policies: []doryv1alpha1.OnMissing{discard}, inConfigMap: "3/4"},
+		"database away, a later save of the same pod": {given: inDatabase, fault: func(s *start) {
+			s.database.away.Store(true)
+			s.blindSave(s.state(3, 9, blind("pod-3", noon.Add(time.Hour))))
+		}, policies: []doryv1alpha1.OnMissing{require, latest}, found: "3/9", inConfigMap: "3/9"},
+		"database away once it was asked": {
+			given: func(s *start) { s.save(s.state(3, 4)); s.save(s.state(3, 5, large(2))) }, fault: func(s *start) { s.database.silent = true },
+			policies: []doryv1alpha1.OnMissing{require, latest}, inConfigMap: "3/4", fails: "in the database, which does not answer",
+		},
 		"database away, and nothing was ever in it": {given: small, fault: func(s *start) { s.database.away.Store(true) }, policies: []doryv1alpha1.OnMissing{require, latest}, found: "3/5", inConfigMap: "3/5"},
 	} {
 		for _, policy := range test.policies {
@@ -150,7 +161,9 @@ func TestPrepare(t *testing.T) {
 				test.given(s)
 				test.fault(s)
 				result, told, err := s.prepare()
-				if err != nil {
+				if test.fails != "" {
+					wantSays(t, err, test.fails)
+				} else if err != nil {
 					t.Fatal(err)
 				}
 				if result.Refused() != test.refused || result.Elsewhere != test.elsewhere {

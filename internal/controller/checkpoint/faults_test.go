@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -144,6 +145,93 @@ func TestALargeStateWithoutADatabase(t *testing.T) {
 	w.spent()
 	w.turn()
 	w.wantSpent(map[string]int{})
+}
+
+// memory is a database of one row, which is away while its switch is on.
+type memory struct {
+	row  *store.Checkpoint
+	away bool
+}
+
+func (m *memory) err() error {
+	if m.away {
+		return fmt.Errorf("%w: switched off", store.ErrUnavailable)
+	}
+	return nil
+}
+
+func (m *memory) SaveCheckpoint(_ context.Context, c store.Checkpoint) (bool, error) {
+	if m.err() == nil {
+		m.row = &c
+	}
+	return !m.away, m.err()
+}
+
+func (m *memory) CheckpointInfo(context.Context, string) (*store.CheckpointInfo, error) {
+	if m.away || m.row == nil {
+		return nil, m.err()
+	}
+	return &m.row.CheckpointInfo, nil
+}
+
+func (m *memory) Checkpoint(context.Context, string) (*store.Checkpoint, error) {
+	return m.row, m.err()
+}
+
+func (m *memory) DeleteCheckpoint(context.Context, store.CheckpointInfo) error { return m.err() }
+
+// TestAStateInADatabaseThatIsAway is waited for: what the process does instead must not count for more.
+func TestAStateInADatabaseThatIsAway(t *testing.T) {
+	large := `{"n":"` + strings.Repeat("x", 2<<20) + `"}`
+	crashed := func(t *testing.T, shows string) (*world, *double, *memory) {
+		t.Helper()
+		w, d := started(t, `{"n":1}`)
+		database := &memory{}
+		w.database = database
+		w.restartOperator()
+		d.set(large)
+		w.clock.Step(time.Minute)
+		w.pass()
+		w.turn()
+		if c := w.wantStored(large); c == nil || c.Storage != doryv1alpha1.CheckpointDatabase {
+			t.Fatalf("stored %+v", c)
+		}
+		database.away = true
+		w.clock.Step(time.Minute)
+		if shows != "" {
+			d.restart(shows)
+			w.kubelet(w.restarted)
+		}
+		w.restartOperator()
+		w.pass()
+		return w, d, database
+	}
+	for name, shows := range map[string]string{"empty": `{}`, "from the older copy": `{"n":1}`, "worked on": `{"n":2}`} {
+		t.Run(name, func(t *testing.T) {
+			w, d, database := crashed(t, shows)
+			for range 3 {
+				w.turn()
+			}
+			if _, posts, _ := d.counted(); posts > 0 {
+				t.Errorf("it was given %.40s", d.has())
+			}
+			w.wantCondition(metav1.ConditionFalse, doryv1alpha1.ReasonStateNotRestored, "in the database, which does not answer")
+			w.wantEvents("Warning StateNotRestored")
+			database.away = false
+			w.turns("it has its state back", func() bool { return d.has() == large })
+			w.wantStored(large)
+		})
+	}
+	t.Run("but not for a process that has it", func(t *testing.T) {
+		w, d, _ := crashed(t, "")
+		d.set(`{"n":"` + strings.Repeat("y", 2<<20) + `"}`)
+		w.turn()
+		w.turn()
+		if c := w.wantStored(d.has()); c.Storage != doryv1alpha1.CheckpointChunks {
+			t.Errorf("stored %+v", c)
+		}
+		w.wantCondition(metav1.ConditionTrue, doryv1alpha1.ReasonCheckpointCurrent)
+	})
 }
 
 // TestWithADatabase: a large state survives that the database goes, and comes.

@@ -84,6 +84,9 @@ func (r *Reconciler) revive(ctx context.Context, o *observation, status statexfe
 		return fmt.Errorf("reading the stored state: %w", err)
 	}
 	if o.policy() != doryv1alpha1.OnMissingDiscard {
+		if err := statestore.Awaited(o.processor, found); err != nil {
+			return err
+		}
 		if err := r.acceptable(o, found); err != nil {
 			return err
 		}

@@ -30,6 +30,9 @@ func (r *Reconciler) welcome(ctx context.Context, o *observation, e *entry, stat
 		return outcome{err: fmt.Errorf("the state of pod %s: %w", o.holder.Name, err)}, true
 	}
 	if o.policy() != doryv1alpha1.OnMissingDiscard {
+		if err := statestore.Awaited(o.processor, found); err != nil && lacksRecorded(o, b, found) {
+			return r.notRestored(err), true
+		}
 		if lostState(b, found) {
 			return r.giveBack(ctx, o, e, b), true
 		}
@@ -74,6 +77,17 @@ func (r *Reconciler) mournIfMissing(o *observation, b beginning, found *statesto
 	return nil
 }
 
+// lacksRecorded goes by what the status records of a copy that cannot be looked at.
+func lacksRecorded(o *observation, b beginning, found *statestore.Inventory) bool {
+	version, ok := statestore.Recorded(o.processor)
+	if !ok {
+		return false
+	}
+	c := o.processor.Status.Checkpoint
+	recorded := &statestore.Copy{Storage: c.Storage, Version: version, PodName: b.pod, Checksum: c.Checksum}
+	return lostState(b, &statestore.Inventory{Copies: append([]*statestore.Copy{recorded}, found.Copies...)})
+}
+
 // shows says whether the process may have the state that the status records, as far as its own state tells.
 func shows(o *observation, b beginning) bool {
 	recorded, ok := statestore.Recorded(o.processor)
@@ -113,6 +127,9 @@ func (r *Reconciler) giveBack(ctx context.Context, o *observation, e *entry, b b
 	found, document, err := r.store.Newest(ctx, o.key(), o.lineage())
 	if err != nil {
 		return outcome{err: fmt.Errorf("reading the stored state: %w", err)}
+	}
+	if err := statestore.Awaited(o.processor, found); err != nil {
+		return r.notRestored(err)
 	}
 	if err := r.acceptable(o, found); err != nil {
 		return r.notRestored(err)
