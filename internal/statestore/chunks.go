@@ -140,7 +140,7 @@ func (s *Store) readChunks(ctx context.Context, key Key, g *generation) ([]byte,
 }
 
 func (s *Store) assemble(ctx context.Context, key Key, g *generation) ([]byte, error) {
-	packed := make([]byte, 0, min(max(g.Bytes, 0), 2*maxDocumentBytes))
+	packed := make([]byte, 0, min(max(g.Bytes, 0), 2*statexfer.MaxStateBytes))
 	for n := range g.Chunks {
 		name := chunkName(key, g.Number, n)
 		chunk, err := s.get(ctx, key.Namespace, name)

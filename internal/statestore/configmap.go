@@ -181,7 +181,7 @@ func (s *Store) writeConfigMap(ctx context.Context, req SaveRequest, slot *Slot)
 	if err := statexfer.IntoConfigMap(cm, req.Document, 0); err != nil {
 		return Saved{}, err
 	}
-	target, err := copyOf(req, cm.Data[statexfer.ConfigMapKey])
+	target, err := copyOf(req, []byte(cm.Data[statexfer.ConfigMapKey]))
 	if err != nil {
 		return Saved{}, err
 	}

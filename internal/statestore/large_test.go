@@ -3,6 +3,7 @@ package statestore
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -53,6 +54,33 @@ func TestALargeStateOfTheSameVersionIsNotWrittenTwice(t *testing.T) {
 			w.save(w.state(1, 2, large(2)))
 			if again := w.save(w.state(1, 2, large(2))); again.Written || string(again.Storage) != name || again.Checksum == "" {
 				t.Errorf("%+v", again)
+			}
+		})
+	}
+}
+
+// TestAStateOfCJKText is twice as long as a document as it is on its way.
+func TestAStateOfCJKText(t *testing.T) {
+	database, _ := openDatabase(t)
+	for name, db := range map[string]Database{"Database": database, "Chunks": nil} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, db)
+			noise := rand.New(rand.NewChaCha8([32]byte{}))
+			var text strings.Builder
+			for text.Len() < 6<<20 {
+				text.WriteRune(0x4e00 + rune(noise.IntN(0x5000)))
+			}
+			payload := `{"at":"1/1","text":"` + text.String() + `"}`
+			saved := w.save(w.state(1, 1, func(d *statexfer.Document) { d.Payload = []byte(payload) }))
+			if string(saved.Storage) != name || saved.Size < 12<<20 {
+				t.Errorf("saved %+v", saved)
+			}
+			_, document, err := w.Newest(t.Context(), w.key, Lineage{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if document == nil || string(document.State().Data) != payload {
+				t.Error("it does not come back as it was")
 			}
 		})
 	}

@@ -1,17 +1,14 @@
 package statestore
 
 import (
+	"bytes"
 	"fmt"
-	"strings"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/dory-io/dory/internal/statexfer"
 )
-
-// maxDocumentBytes is what an unpacked document may have: the state, and some room for what is around it.
-const maxDocumentBytes = statexfer.MaxStateBytes + 1<<20
 
 // packer is for documents that do not fit into a ConfigMap. zstd at its fastest takes half the time of gzip at its
 // fastest, and makes a fifth of typical JSON. What it needs is made when the first large state comes.
@@ -26,7 +23,7 @@ func newPacker() packer {
 			return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(2))
 		}),
 		decoder: sync.OnceValues(func() (*zstd.Decoder, error) {
-			return zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxMemory(maxDocumentBytes))
+			return zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxMemory(statexfer.MaxDocumentBytes))
 		}),
 	}
 }
@@ -67,11 +64,11 @@ const (
 
 // sealOf reads checksum and size of the payload off an encoded document. Both would cost another pass over the state to
 // compute. No string within the metadata can hold what is looked for, because its quotes would be escaped.
-func sealOf(text string) (checksum string, size int64, err error) {
-	end := strings.LastIndex(text, beforeChecksum)
-	metadata := strings.LastIndex(text, beforeMetadata)
-	if end < 0 || metadata < len(beforePayload) || !strings.HasSuffix(text, afterChecksum) {
+func sealOf(text []byte) (checksum string, size int64, err error) {
+	end := bytes.LastIndex(text, []byte(beforeChecksum))
+	metadata := bytes.LastIndex(text, []byte(beforeMetadata))
+	if end < 0 || metadata < len(beforePayload) || !bytes.HasSuffix(text, []byte(afterChecksum)) {
 		return "", 0, fmt.Errorf("%w: an encoded document of %d bytes has no checksum where it should be", statexfer.ErrMalformed, len(text))
 	}
-	return text[end+len(beforeChecksum) : len(text)-len(afterChecksum)], int64(metadata - len(beforePayload)), nil
+	return string(text[end+len(beforeChecksum) : len(text)-len(afterChecksum)]), int64(metadata - len(beforePayload)), nil
 }

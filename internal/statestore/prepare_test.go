@@ -94,7 +94,7 @@ func TestPrepare(t *testing.T) {
 	shrunk := func(s *start) {
 		// In the database, although it would fit into the ConfigMap.
 		inDatabase(s)
-		target, err := copyOf(SaveRequest{Document: s.state(3, 6)}, encode(s.t, s.state(3, 6)))
+		target, err := copyOf(SaveRequest{Document: s.state(3, 6)}, []byte(encode(s.t, s.state(3, 6))))
 		if err != nil {
 			s.t.Fatal(err)
 		}

@@ -82,7 +82,7 @@ func (s *Store) saveLarge(ctx context.Context, req SaveRequest) (Saved, error) {
 	if err != nil {
 		return Saved{}, err
 	}
-	target, err := copyOf(req, string(text))
+	target, err := copyOf(req, text)
 	if err != nil {
 		return Saved{}, err
 	}
@@ -99,7 +99,7 @@ func (s *Store) saveLarge(ctx context.Context, req SaveRequest) (Saved, error) {
 	return s.saveInChunks(ctx, req, target, packed)
 }
 
-func copyOf(req SaveRequest, text string) (Copy, error) {
+func copyOf(req SaveRequest, text []byte) (Copy, error) {
 	checksum, size, err := sealOf(text)
 	if err != nil {
 		return Copy{}, err

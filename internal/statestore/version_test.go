@@ -120,7 +120,7 @@ func TestSealIsTheDocuments(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		checksum, size, err := sealOf(string(text))
+		checksum, size, err := sealOf(text)
 		if err != nil || checksum != statexfer.Checksum(canonical) || size != int64(len(canonical)) {
 			t.Fatalf("%s, %d, %v, want %s, %d", checksum, size, err, statexfer.Checksum(canonical), len(canonical))
 		}
@@ -129,7 +129,7 @@ func TestSealIsTheDocuments(t *testing.T) {
 
 func TestSealOfSomethingElse(t *testing.T) {
 	for _, text := range []string{"", "{}", `{"payload": {}, "metadata": {}, "checksum": "x"`, `, "metadata": , "checksum": ""}`} {
-		if checksum, _, err := sealOf(text); err == nil {
+		if checksum, _, err := sealOf([]byte(text)); err == nil {
 			t.Errorf("%q: %q", text, checksum)
 		}
 	}

@@ -14,8 +14,12 @@ import (
 // surrogate stays one. Infinity, NaN and floats beyond the range of a double are refused with ErrInvalidJSON,
 // because Python would write them as what is no JSON. The text may have up to MaxStateBytes and MaxDepth levels.
 func Canonical(text []byte) ([]byte, error) {
-	if len(text) > MaxStateBytes {
-		return nil, fmt.Errorf("%w: %d bytes of JSON, the limit is %d", ErrTooLarge, len(text), MaxStateBytes)
+	return canonical(text, MaxStateBytes)
+}
+
+func canonical(text []byte, limit int) ([]byte, error) {
+	if len(text) > limit {
+		return nil, fmt.Errorf("%w: %d bytes of JSON, the limit is %d", ErrTooLarge, len(text), limit)
 	}
 	// Spaces after commas and colons make dense JSON longer by up to a quarter.
 	w := canonicalWriter{src: text, dst: make([]byte, 0, len(text)+len(text)/4)}

@@ -9,6 +9,12 @@ const (
 	// MaxStateBytes is the largest state, in bytes of JSON, that any of the contract's parties accepts: 10 MiB.
 	MaxStateBytes = 10485760
 
+	// maxCanonicalBytes is what its canonical form may have: where a processor writes a character as one byte, that form
+	// may take six.
+	maxCanonicalBytes = 6 * MaxStateBytes
+	// MaxDocumentBytes is what an encoded document may have, with what is around its payload.
+	MaxDocumentBytes = maxCanonicalBytes + 64<<10
+
 	// MaxDepth is how deeply arrays and objects may be nested. Python, which the other SDKs are written in,
 	// gives up somewhat below 1000; half of that leaves room for what the state is wrapped in.
 	MaxDepth = 512

@@ -9,9 +9,6 @@ import (
 	"time"
 )
 
-// maxEnvelopeBytes is room for what a document has around its payload.
-const maxEnvelopeBytes = 64 << 10
-
 // Position is how far a processor's state has come. The epoch rises with every change of the acting instance, the
 // sequence with every committed iteration. A document without one, from another SDK, has position zero, which is
 // older than any other.
@@ -72,14 +69,12 @@ type metadataJSON struct {
 }
 
 // Encode writes the document as every SDK reads it: payload, metadata and checksum. The payload is written in its
-// canonical form. It fails with ErrMalformed where the payload is no object, and as Canonical does.
+// canonical form, which may be longer than MaxStateBytes. It fails with ErrMalformed where the payload is no object, and as
+// Canonical does.
 func (d Document) Encode() ([]byte, error) {
-	payload, err := canonicalObject(d.Payload)
+	payload, err := canonicalObject(d.Payload, MaxStateBytes)
 	if err != nil {
 		return nil, err
-	}
-	if len(payload) > MaxStateBytes {
-		return nil, fmt.Errorf("%w: %d bytes of canonical JSON, the limit is %d", ErrTooLarge, len(payload), MaxStateBytes)
 	}
 	metadata, err := d.Metadata.encode()
 	if err != nil {
@@ -122,14 +117,14 @@ func FormatTime(t time.Time) string {
 // Decode reads a document and verifies its checksum. It fails with ErrMalformed where payload, metadata or checksum
 // is absent or not what it should be, and with ErrChecksum, naming both sums, where the payload was changed.
 func Decode(text []byte) (Document, error) {
-	if len(text) > MaxStateBytes+maxEnvelopeBytes {
-		return Document{}, fmt.Errorf("%w: a document of %d bytes, the limit is %d", ErrTooLarge, len(text), MaxStateBytes+maxEnvelopeBytes)
+	if len(text) > MaxDocumentBytes {
+		return Document{}, fmt.Errorf("%w: a document of %d bytes, the limit is %d", ErrTooLarge, len(text), MaxDocumentBytes)
 	}
 	parts, metadata, err := open(text)
 	if err != nil {
 		return Document{}, err
 	}
-	payload, err := canonicalObject(parts.payload)
+	payload, err := canonicalObject(parts.payload, maxCanonicalBytes)
 	if err != nil {
 		return Document{}, err
 	}
@@ -211,8 +206,8 @@ func counter(name string, text json.RawMessage) (int64, error) {
 	return n, nil
 }
 
-func canonicalObject(text json.RawMessage) ([]byte, error) {
-	payload, err := Canonical(text)
+func canonicalObject(text json.RawMessage, limit int) ([]byte, error) {
+	payload, err := canonical(text, limit)
 	if err != nil {
 		return nil, fmt.Errorf("the payload of a state document: %w", err)
 	}

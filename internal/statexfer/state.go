@@ -59,11 +59,15 @@ func (s *State) Document(processorID string) Document {
 
 // State is the document's state as Client.Restore takes it.
 func (d Document) State() *State {
+	data := d.Payload
+	if len(data) > MaxStateBytes {
+		data = compact(data)
+	}
 	return &State{
-		Data:         d.Payload,
+		Data:         data,
 		Position:     d.Metadata.Position,
 		HasPosition:  d.Metadata.Position != Position{},
-		RawChecksum:  rawChecksum(d.Payload),
+		RawChecksum:  rawChecksum(data),
 		CapturedAt:   d.Metadata.Time,
 		PodName:      d.Metadata.PodName,
 		StateVersion: StateVersion,
