@@ -273,6 +273,9 @@ func (w *chunkWriter) putChunk(ctx context.Context, generation int64, n int, dat
 // crash leaves no chunk that nobody knows of.
 func (s *Store) removeChunks(ctx context.Context, key Key, kept Version) error {
 	w, err := s.openIndex(ctx, key)
+	if err != nil && unreadable(err) { // What it said is lost either way; its chunks stay, for whoever can make something of them.
+		return w.remove(ctx, indexName(key), client.Preconditions{ResourceVersion: &w.object.ResourceVersion})
+	}
 	if err != nil || w.object == nil {
 		return err
 	}

@@ -310,6 +310,21 @@ func TestTheNewestThatCanBeRead(t *testing.T) {
 	}
 }
 
+// TestAnIndexThatIsDamagedKeepsNothingFromBeingSaved elsewhere.
+func TestAnIndexThatIsDamagedKeepsNothingFromBeingSaved(t *testing.T) {
+	w := newWorld(t, nil)
+	w.save(w.state(1, 1, large(2)))
+	w.change("dory-checkpoint-cam", func(cm *corev1.ConfigMap) { cm.Data["index"] = "{" })
+	if saved := w.save(w.state(1, 2), after(doryv1alpha1.CheckpointChunks)); !saved.Written || saved.Storage != doryv1alpha1.CheckpointConfigMap {
+		t.Errorf("saved %+v", saved)
+	}
+	if found := w.wantNewest("1/2"); len(found.Problems) > 0 {
+		t.Errorf("problems %+v: the next start may be refused for them", found.Problems)
+	}
+	w.save(w.state(1, 3, large(2)), after(doryv1alpha1.CheckpointConfigMap))
+	w.wantNewest("1/3")
+}
+
 func TestALargeStateOfAnotherProcessor(t *testing.T) {
 	w := newWorld(t, nil)
 	w.save(w.state(1, 1, large(2), func(d *statexfer.Document) { d.Metadata.ProcessorID = "other" }))
