@@ -123,7 +123,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if due, wait := e.due(o); !due {
 		return r.rest(ctx, o, e, wait)
 	}
-	leave, ok := r.lanes.enter(e)
+	leave, ok := r.lanes.enter(o, e)
 	if !ok {
 		return ctrl.Result{RequeueAfter: laneDelay}, nil
 	}

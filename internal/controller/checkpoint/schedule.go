@@ -94,25 +94,33 @@ type lanes struct {
 	slow chan struct{}
 	// heavy is for large states, each of which takes a multiple of its size in memory.
 	heavy chan struct{}
+	// single takes one at a time: a state that takes as much memory as several others, or a large one that is also slow.
+	single chan struct{}
 }
 
 const (
 	heavyBytes = 1 << 20
 	heavyLanes = 4
+	// hugeBytes of canonical JSON are more than most states have that are as large as they may be on their way.
+	hugeBytes = 12 << 20
 )
 
 func newLanes(concurrency int) lanes {
-	return lanes{slow: make(chan struct{}, max(1, concurrency/4)), heavy: make(chan struct{}, min(heavyLanes, concurrency))}
+	return lanes{
+		slow: make(chan struct{}, max(1, concurrency/4)), heavy: make(chan struct{}, min(heavyLanes, concurrency)), single: make(chan struct{}, 1),
+	}
 }
 
 // enter answers false where the lane is full.
-func (l lanes) enter(e *entry) (leave func(), ok bool) {
+func (l lanes) enter(o *observation, e *entry) (leave func(), ok bool) {
 	var lane chan struct{}
-	switch {
+	switch size := e.sizeOf(o); {
+	case size > hugeBytes, size > heavyBytes && e.failures > 0:
+		lane = l.single
+	case size > heavyBytes:
+		lane = l.heavy
 	case e.failures > 0:
 		lane = l.slow
-	case e.saved.Size > heavyBytes:
-		lane = l.heavy
 	default:
 		return func() {}, true
 	}
@@ -122,4 +130,12 @@ func (l lanes) enter(e *entry) (leave func(), ok bool) {
 	default:
 		return nil, false
 	}
+}
+
+// sizeOf is how large the state was last. An operator that has just started knows it from the status.
+func (e *entry) sizeOf(o *observation) int64 {
+	if c := o.processor.Status.Checkpoint; c != nil {
+		return max(e.saved.Size, c.SizeBytes)
+	}
+	return e.saved.Size
 }

@@ -226,28 +226,40 @@ func TestTroubleSaysWhatIsWrongAndSinceWhen(t *testing.T) {
 
 func TestLanes(t *testing.T) {
 	l := newLanes(4)
-	slow, heavy, usual := &entry{failures: 1}, &entry{}, &entry{}
-	heavy.saved.Size = heavyBytes + 1
-	leave, ok := l.enter(slow)
+	fresh := &observation{processor: &doryv1alpha1.Processor{}}
+	slow, heavy, usual, huge := &entry{failures: 1}, &entry{}, &entry{}, &entry{}
+	heavy.saved.Size, huge.saved.Size = heavyBytes+1, hugeBytes+1
+	leave, ok := l.enter(fresh, slow)
 	if !ok {
 		t.Fatal("the slow lane is full at once")
 	}
-	if _, ok := l.enter(slow); ok {
+	if _, ok := l.enter(fresh, slow); ok {
 		t.Error("the slow lane takes two of four workers")
 	}
 	for range heavyLanes {
-		if _, ok := l.enter(heavy); !ok {
+		if _, ok := l.enter(fresh, heavy); !ok {
 			t.Error("the heavy lane is full too soon")
 		}
 	}
-	if _, ok := l.enter(heavy); ok {
+	if _, ok := l.enter(fresh, heavy); ok {
 		t.Error("the heavy lane is never full")
 	}
-	if _, ok := l.enter(usual); !ok {
+	recorded := &observation{processor: &doryv1alpha1.Processor{}}
+	recorded.processor.Status.Checkpoint = &doryv1alpha1.ProcessorCheckpoint{SizeBytes: heavyBytes + 1}
+	if _, ok := l.enter(recorded, usual); ok {
+		t.Error("an operator that has just started takes a large state for a small one")
+	}
+	if _, ok := l.enter(fresh, huge); !ok {
+		t.Error("the single lane is full at once")
+	}
+	if _, ok := l.enter(recorded, &entry{failures: 1}); ok {
+		t.Error("a large state that failed goes beside a huge one")
+	}
+	if _, ok := l.enter(fresh, usual); !ok {
 		t.Error("the others must wait, too")
 	}
 	leave()
-	if _, ok := l.enter(slow); !ok {
+	if _, ok := l.enter(fresh, slow); !ok {
 		t.Error("the slow lane stays full")
 	}
 }
