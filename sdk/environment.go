@@ -35,6 +35,7 @@ type environment struct {
 	roleFile     string
 	epoch        int64
 	hasEpoch     bool
+	migrating    bool
 	restartCount int
 	token        string
 	backend      string
@@ -61,6 +62,7 @@ func readEnvironment(lookup func(string) (string, bool)) (environment, error) {
 		roleFile:     r.text("DORY_ROLE_FILE"),
 		epoch:        r.number("DORY_EPOCH", 0, 0, 1<<62),
 		hasEpoch:     r.text("DORY_EPOCH") != "",
+		migrating:    r.text("DORY_IS_MIGRATING") == "true",
 		restartCount: int(r.number("RESTART_COUNT", 0, 0, 1<<31-1)),
 		token:        r.text("DORY_STATE_TOKEN"),
 		backend:      r.oneOf("DORY_STATE_BACKEND", backendConfigMap, backendPVC, backendLocal, backendNone),

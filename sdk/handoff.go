@@ -167,6 +167,9 @@ func (p *Processor) promote(ctx context.Context, epoch int64, load bool) (standi
 	if err := p.turn(now, rolePrimary, to); err != nil {
 		return standing{}, err
 	}
+	p.mu.Lock()
+	p.guest = false
+	p.mu.Unlock()
 	p.log.Info("promoted", "from", now.role, "epoch", epoch, "sequence", to.Sequence)
 	return p.standing(), nil
 }

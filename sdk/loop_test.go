@@ -279,6 +279,37 @@ func TestSupersededWhileRunningStops(t *testing.T) {
 	})
 }
 
+// TestAGuestSavesNothing: the target of an Overlap works beside the source, and has restored the source's position.
+func TestAGuestSavesNothing(t *testing.T) {
+	for name, promoted := range map[string]bool{"until it is given back": false, "until it is promoted": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				backend := &memory{doc: document(`{"n":1}`, 7, 3)}
+				p := newProcessor(t, backend, environ("DORY_EPOCH", "", "DORY_IS_MIGRATING", "true"), WithInterval(time.Second), WithSaveInterval(5*time.Second))
+				Var(p, "n", 0)
+				r := start(t, p, nothing)
+				time.Sleep(time.Minute)
+				if p.Sequence() < 30 || backend.doc.Metadata.Position != (Position{Epoch: 7, Sequence: 3}) {
+					t.Errorf("it is at sequence %d, saved %s", p.Sequence(), backend.doc.Metadata.Position)
+				}
+				if promoted {
+					if got := ask(p, http.MethodPost, "/handoff/promote", `{"epoch":8}`); got.code != http.StatusOK {
+						t.Fatalf("%+v", got)
+					}
+					time.Sleep(6 * time.Second)
+					if backend.doc.Metadata.Epoch != 8 {
+						t.Errorf("saved %s", backend.doc.Metadata.Position)
+					}
+				}
+				r.shutDown()
+				if got := backend.doc.Metadata.Position; (got.Epoch == 8) != promoted {
+					t.Errorf("saved %s at its end", got)
+				}
+			})
+		})
+	}
+}
+
 func TestMistakesWithVariablesEndRun(t *testing.T) {
 	for name, test := range map[string]struct {
 		declare func(*Processor)

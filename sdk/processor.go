@@ -54,6 +54,7 @@ type Processor struct {
 	role       role
 	turned     chan struct{} // Closed when the role changes.
 	position   statexfer.Position
+	guest      bool      // See isGuest.
 	holds      bool      // See standing.
 	final      *captured // What a quiesced instance has answered.
 	lastHealth time.Time
@@ -92,6 +93,7 @@ func New(options ...Option) (*Processor, error) {
 		role:     env.role,
 		turned:   make(chan struct{}),
 		position: statexfer.Position{Epoch: env.epoch},
+		guest:    env.migrating && !env.hasEpoch,
 	}, nil
 }
 
@@ -156,6 +158,11 @@ func (p *Processor) live(ctx context.Context, iterate func(context.Context) erro
 		p.log.Info("nothing is saved", "role", now.role, "epoch", now.position.Epoch, "sequence", now.position.Sequence)
 		return workErr
 	}
+	if p.isGuest() {
+		p.result = saveResult{message: "nothing saved: this instance was not told its epoch, and the state is still the one's that it was to replace"}
+		p.log.Info("nothing is saved", "reason", p.result.message)
+		return workErr
+	}
 	p.result = p.saveLast(ctx)
 	return errors.Join(workErr, p.result.err)
 }
@@ -213,6 +220,14 @@ func (p *Processor) status() (phase, string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.phase, p.reason
+}
+
+// isGuest says whether the instance works beside the one whose place it is to take, under that one's epoch. What it saved would
+// pass for the other's, and be newer than that one's own.
+func (p *Processor) isGuest() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.guest
 }
 
 func (p *Processor) at() statexfer.Position {

@@ -155,7 +155,7 @@ func (p *Processor) savePeriodically(ctx context.Context) (stop func()) {
 func (p *Processor) saveChanged(ctx context.Context, saved statexfer.Position) statexfer.Position {
 	p.saving.Lock()
 	defer p.saving.Unlock()
-	if p.at() == saved {
+	if p.at() == saved || p.isGuest() {
 		return saved
 	}
 	ctx, cancel := p.whileActing(ctx)
