@@ -2,15 +2,18 @@ package checkpoint
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/store"
@@ -281,5 +284,91 @@ func TestWithADatabase(t *testing.T) {
 	}
 	if info, err := database.CheckpointInfo(t.Context(), "Cam_1"); err != nil || info != nil {
 		t.Errorf("left in the database: %+v, %v", info, err)
+	}
+}
+
+// handoff makes a double tell its role and its epoch, and do as it is told about them.
+type handoff struct {
+	mu    sync.Mutex
+	role  string
+	epoch int64
+	// mute answers of GET /handoff are left.
+	mute int
+}
+
+func (h *handoff) ServeHTTP(w http.ResponseWriter, r *http.Request) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch r.URL.Path {
+	case "/handoff":
+		if h.mute--; h.mute >= 0 {
+			http.Error(w, "busy", http.StatusTooManyRequests)
+			return true
+		}
+	case "/handoff/resume":
+		h.role = rolePrimary
+	case "/handoff/promote":
+		var body struct {
+			Epoch int64 `json:"epoch"`
+		}
+		if json.NewDecoder(r.Body).Decode(&body) != nil {
+			return false
+		}
+		h.role, h.epoch = rolePrimary, body.Epoch
+	default:
+		return false
+	}
+	fmt.Fprintf(w, `{"role":%q,"epoch":%d,"sequence":1,"instance":"i"}`, h.role, h.epoch)
+	return true
+}
+
+func (h *handoff) is() (role string, epoch int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.role, h.epoch
+}
+
+// TestAnInstanceThatStandsStillAndNobodyKnows: its role is not asked for once only.
+func TestAnInstanceThatStandsStillAndNobodyKnows(t *testing.T) {
+	for name, h := range map[string]*handoff{
+		"quiesced since it was asked":         {role: rolePrimary, epoch: 1},
+		"it did not answer when it was asked": {role: roleQuiesced, epoch: 1, mute: 1000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			d := newDouble(t, w.clock, 0)
+			d.set(`{"n":1}`)
+			d.breaks(h.ServeHTTP)
+			w.start(1, d)
+			w.pass()
+			w.turns("it is stored", func() bool { got, _ := w.stored(); return got != "" })
+			h.mu.Lock()
+			h.role, h.mute = roleQuiesced, 0
+			h.mu.Unlock()
+			w.turns("it works again", func() bool { role, _ := h.is(); return role == rolePrimary })
+			w.turn()
+			if w.result(resultWritten) != 1 {
+				t.Errorf("written %d times", w.result(resultWritten))
+			}
+		})
+	}
+}
+
+// TestAnInstanceThatDoesNotKnowItsEpoch is the target of an Overlap to which the word of its promotion never came.
+func TestAnInstanceThatDoesNotKnowItsEpoch(t *testing.T) {
+	w := newWorld(t)
+	d, h := newDouble(t, w.clock, 0), &handoff{role: rolePrimary, epoch: 1}
+	d.breaks(h.ServeHTTP)
+	w.start(2, d)
+	w.migrate(doryv1alpha1.MigrationRetiring)
+	w.pass()
+	if _, epoch := h.is(); epoch != 1 {
+		t.Errorf("it was told epoch %d while the migration is under way", epoch)
+	}
+	w.migrate(doryv1alpha1.MigrationSucceeded)
+	w.book.doubt(client.ObjectKeyFromObject(w.processor)) // The watch tells that the migration ended.
+	w.turn()
+	if _, epoch := h.is(); epoch != 2 {
+		t.Errorf("it goes by epoch %d", epoch)
 	}
 }

@@ -21,8 +21,9 @@ var (
 // look captures the state of a processor and sees to it that it is stored.
 func (r *Reconciler) look(ctx context.Context, o *observation, e *entry) outcome {
 	first := instanceOf(o.holder) != e.instance
-	if first || e.doubtful {
-		if out, done := r.wake(ctx, o, e); done {
+	// A state that does not change may be that of a process that was quiesced, and nobody knows.
+	if must := first || e.doubtful; must || e.unchanged >= verifyAfter {
+		if out, done := r.wake(ctx, o, e, must); done {
 			return out
 		}
 		e.doubtful = false

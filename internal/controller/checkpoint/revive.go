@@ -16,6 +16,7 @@ import (
 )
 
 const (
+	rolePrimary  = "primary"
 	roleStandby  = "standby"
 	roleQuiesced = "quiesced"
 	// afterRestore is when to look at a process that was just given its state: its first checkpoint should not wait for
@@ -30,22 +31,28 @@ var errChanged = errors.New("it has changed meanwhile")
 // restarted, and what it knew of its role was lost with the process: it is a standby, which is given the newest state
 // and promoted under the epoch that it holds. Or the migration that quiesced it was deleted: it is resumed. Nobody else
 // acts for the processor, because the epoch is its own.
-func (r *Reconciler) wake(ctx context.Context, o *observation, e *entry) (out outcome, done bool) {
+func (r *Reconciler) wake(ctx context.Context, o *observation, e *entry, must bool) (out outcome, done bool) {
 	status, err := r.roleOf(ctx, o)
+	unaware := status.Role == rolePrimary && status.Epoch < o.epoch.Spec.Epoch && o.migration == nil
 	switch {
-	case errors.Is(err, statexfer.ErrRefused), err != nil && e.failures >= failuresToTell:
+	case errors.Is(err, statexfer.ErrRefused), err != nil && (!must || e.failures >= failuresToTell):
 		return outcome{}, false // Its SDK knows no handoff. Not all of them answer 404 to what they do not know.
 	case err != nil:
 		r.metrics.result(resultCaptureFailed)
 		return outcome{err: fmt.Errorf("asking pod %s for its role: %w", o.holder.Name, err)}, true
-	case status.Role != roleStandby && status.Role != roleQuiesced:
+	case status.Role != roleStandby && status.Role != roleQuiesced && !unaware:
 		return outcome{}, false
 	case o.migration != nil:
 		return outcome{again: migrationDelay}, true
 	}
-	if status.Role == roleQuiesced {
+	switch {
+	case unaware:
+		if err = r.tellEpoch(ctx, o); errors.Is(err, statexfer.ErrRefused) {
+			return outcome{}, false // Its SDK takes a promotion only from a standby.
+		}
+	case status.Role == roleQuiesced:
 		err = r.resume(ctx, o)
-	} else {
+	default:
 		err = r.revive(ctx, o, status)
 	}
 	if err != nil {
@@ -64,6 +71,19 @@ func (r *Reconciler) resume(ctx context.Context, o *observation) error {
 		return fmt.Errorf("resuming pod %s, which was quiesced by a migration that is no more: %w", o.holder.Name, err)
 	}
 	r.events.resumed(o)
+	return r.markPrimary(ctx, o)
+}
+
+// tellEpoch promotes a process that acts already: the target of an Overlap, which saves nothing before it knows its epoch.
+func (r *Reconciler) tellEpoch(ctx context.Context, o *observation) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	if err := r.confirm(ctx, o); err != nil {
+		return err
+	}
+	if err := r.processors.Promote(ctx, o.endpoint(r.token), o.epoch.Spec.Epoch); err != nil {
+		return fmt.Errorf("telling pod %s its epoch %d: %w", o.holder.Name, o.epoch.Spec.Epoch, err)
+	}
 	return r.markPrimary(ctx, o)
 }
 
