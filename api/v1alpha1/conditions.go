@@ -98,6 +98,8 @@ const (
 	MigrationReasonStateInvalid = "StateInvalid"
 	// MigrationReasonStateTooLarge: the state is above the contract's limit.
 	MigrationReasonStateTooLarge = "StateTooLarge"
+	// MigrationReasonStateNotKept: the state cannot be made durable, so that its instance must not be ended for the move.
+	MigrationReasonStateNotKept = "StateNotKept"
 )
 
 // The condition type Migratable of a Processor, and its reasons.

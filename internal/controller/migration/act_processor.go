@@ -129,9 +129,10 @@ func (r *Reconciler) warm(ctx context.Context, o *observation, d decision) error
 	})
 }
 
-func (r *Reconciler) reserve(ctx context.Context, o *observation, _ decision) error {
-	if err := r.keep(ctx, o, o.know.copy); err != nil {
-		return err
+// reserve makes the copy durable. No error is passed over: the copy is what is left if the source does not save its state.
+func (r *Reconciler) reserve(ctx context.Context, o *observation, d decision) error {
+	if err := r.checkpoints.Save(ctx, o.processor, o.epoch, o.know.copy); err != nil {
+		return o.troubled(d.step, err)
 	}
 	o.know.reserved = true
 	return nil

@@ -136,6 +136,10 @@ func warm(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
 		}
 		return wait(remaining)
 	}
+	if remaining <= -stepTimeout { // A last attempt at the deadline has a better reason to tell.
+		return enter(o, m, doryv1alpha1.MigrationRollingBack, outcome{ReasonStateNotCopied, fmt.Sprintf(
+			"no first copy of the state was made within %s (spec.migration.handoffTimeoutSeconds)", o.policy().HandoffTimeout())})
+	}
 	if m.Status.Strategy == doryv1alpha1.MigrationStopAndCopy {
 		return warmStop(o, m)
 	}

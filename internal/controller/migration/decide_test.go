@@ -14,6 +14,7 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/pod"
+	"github.com/dory-io/dory/internal/statestore"
 	"github.com/dory-io/dory/internal/statexfer"
 )
 
@@ -354,6 +355,7 @@ func TestDecideAboutTheTarget(t *testing.T) {
 		"the spec has changed":      {given(with("m", 0, in(starting, 10*second, "")), targetPod()), "enter-rolling-back Superseded"},
 		"nothing on a cache's word": {given(with("m", 0, in(starting, 10*second, "")), sameRevision, targetPod(), func(o *observation) { o.live = false }), "look"},
 		"waiting costs no look":     {given(with("m", 0, in(starting, 10*second, "")), sameRevision, targetPod(unready), func(o *observation) { o.live = false }), "wait 4m50s"},
+		"warming for too long":      {given(with("m", 0, in("Warming", 90*second, "")), sameRevision, targetPod()), "enter-rolling-back StateNotCopied"},
 		"its end is awaited":        {given(with("m", 0, in("RollingBack", second, "")), targetPod(func(p *corev1.Pod) { t := metav1.NewTime(now); p.DeletionTimestamp = &t })), "wait 1m34s"},
 		"but not for ever":          {given(with("m", 0, in("RollingBack", 95*second, "TargetLost")), targetPod(func(p *corev1.Pod) { t := metav1.NewTime(now); p.DeletionTimestamp = &t })), "enter-rolled-back TargetLost"},
 		"the source's end is awaited": {given(with("m", 0, in("Retiring", second, "")), targetPod(), handedOver, holder(func(*corev1.Pod) {}), func(o *observation) {
@@ -461,6 +463,9 @@ func TestJudge(t *testing.T) {
 		{stepRestore, statexfer.ErrUnauthorized, ReasonStateUnauthorized, true},
 		{stepVerify, statexfer.ErrMismatch, ReasonStateMismatch, true},
 		{stepVerify, statexfer.ErrUnavailable, ReasonTargetUnavailable, false},
+		{stepReserve, fmt.Errorf("%w: 3 MiB", statexfer.ErrTooLarge), ReasonStateNotKept, true},
+		{stepReserve, statestore.ErrForeign, ReasonStateNotKept, true},
+		{stepReserve, errors.New("exceeded quota"), ReasonStateNotKept, false},
 		{stepPromote, refusal, ReasonPromotionRefused, true},
 		{stepPromote, statexfer.ErrUnavailable, ReasonTargetUnavailable, false},
 		{stepCreateTarget, errors.New("away"), ReasonTargetRejected, false},

@@ -70,6 +70,11 @@ const (
 	ReasonStateInvalid = doryv1alpha1.MigrationReasonStateInvalid
 	// ReasonStateTooLarge has a state above the contract's limit.
 	ReasonStateTooLarge = doryv1alpha1.MigrationReasonStateTooLarge
+	// ReasonStateNotKept has a state that cannot be made durable before its source is ended: there is no room for it, or it is
+	// too large for where states are kept.
+	ReasonStateNotKept = doryv1alpha1.MigrationReasonStateNotKept
+	// ReasonStateNotCopied did not get a first copy of the state in time.
+	ReasonStateNotCopied = "StateNotCopied"
 	// ReasonStateRefused has a target that does not take the state.
 	ReasonStateRefused = doryv1alpha1.MigrationReasonStateRefused
 	// ReasonStateMismatch has a target that took the state and holds another one.

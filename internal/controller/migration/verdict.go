@@ -41,6 +41,9 @@ func judge(t *trouble) *verdict {
 		if errors.Is(t.err, errStateMissing) {
 			v.reason, v.final = doryv1alpha1.ReasonStateMissing, true
 		}
+	case stepReserve:
+		v.reason, v.source, v.final = ReasonStateNotKept, true, permanent(t.err)
+		v.message = "a copy of the state cannot be made durable before the source ends: " + v.message
 	case stepPromote:
 		v.reason = ReasonTargetUnavailable
 		v.classify(t.err, ReasonPromotionRefused)

@@ -1,6 +1,8 @@
 package migration
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -108,6 +110,35 @@ func TestMishapsInARow(t *testing.T) {
 			}
 			if w.wrong != "" {
 				t.Errorf("%s\n%s", w.wrong, strings.Join(w.story, "\n"))
+			}
+		})
+	}
+}
+
+// A source that is to save its state by itself is not ended while there is no durable copy of it.
+func TestStopAndCopyNeedsACopy(t *testing.T) {
+	for name, test := range map[string]struct {
+		full      error
+		onMissing doryv1alpha1.OnMissing
+		end       string
+	}{
+		"there is room for it":       {nil, doryv1alpha1.OnMissingPreferLatest, moved},
+		"it is too large":            {fmt.Errorf("%w: 3 MiB", statexfer.ErrTooLarge), doryv1alpha1.OnMissingPreferLatest, "RolledBack StateNotKept"},
+		"the quota is full":          {errors.New("exceeded quota"), doryv1alpha1.OnMissingPreferLatest, "RolledBack StateNotKept"},
+		"nobody minds if it is lost": {statexfer.ErrTooLarge, doryv1alpha1.OnMissingDiscard, moved},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(7, false, doryv1alpha1.MigrationStopAndCopy, 0)
+			w.full, w.processor.Spec.State = test.full, &doryv1alpha1.ProcessorState{OnMissing: test.onMissing}
+			for range 30 {
+				w.tick()
+			}
+			w.migrates()
+			name, source := w.migrationNames()[0], w.epoch.Spec.Holder
+			w.settle()
+			if end := w.ending(name); end != test.end || (end != moved && w.epoch.Spec.Holder != source) || w.wrong != "" {
+				t.Errorf("it ends as %q, want %q; %s acts, and %s did; %s\n%s", end, test.end, w.epoch.Spec.Holder, source, w.wrong, strings.Join(w.story, "\n"))
 			}
 		})
 	}

@@ -72,6 +72,8 @@ type world struct {
 	unreachable map[string]time.Time
 	// failures is how many of the next calls fail.
 	failures int
+	// full is why the store takes nothing from the operator.
+	full error
 	// unschedulable pods find no node.
 	unschedulable map[string]bool
 	seen          map[step]bool
@@ -532,7 +534,12 @@ func (w *world) issue(holder string, floor int64) {
 
 // Save implements Checkpoints.
 func (w *world) Save(_ context.Context, _ *doryv1alpha1.Processor, _ *doryv1alpha1.ProcessorEpoch, s *statexfer.State) error {
-	return w.call(errServer, func() error { w.store(decode(s)); return nil })
+	return w.call(errServer, func() error {
+		if w.full == nil {
+			w.store(decode(s))
+		}
+		return w.full
+	})
 }
 
 func (w *world) store(s state) {
