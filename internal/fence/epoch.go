@@ -115,6 +115,26 @@ func (i *Issuer) record(ctx context.Context, req Request, number int64) (*doryv1
 	return epoch, writeError(err, epoch)
 }
 
+// annotationBarred says for what the ProcessorEpoch was last written without a new epoch.
+const annotationBarred = "dory.io/barred-by"
+
+// Bar lets fail with ErrConflict whoever decided by an older look at the ProcessorEpoch and is about to issue one, though it
+// be frozen in the middle of that. The epoch stays as it is. Reason names the occasion; for the same one, nothing is written
+// again.
+func (i *Issuer) Bar(ctx context.Context, current *doryv1alpha1.ProcessorEpoch, reason string) (*doryv1alpha1.ProcessorEpoch, error) {
+	if Barred(current, reason) {
+		return current, nil
+	}
+	epoch := current.DeepCopy()
+	metav1.SetMetaDataAnnotation(&epoch.ObjectMeta, annotationBarred, reason)
+	return epoch, writeError(i.client.Update(ctx, epoch), epoch)
+}
+
+// Barred says whether that was done already on the occasion.
+func Barred(epoch *doryv1alpha1.ProcessorEpoch, reason string) bool {
+	return epoch.Annotations[annotationBarred] == reason
+}
+
 // Release clears the holder, once it is proven gone and no successor is wanted. The number stays.
 func (i *Issuer) Release(ctx context.Context, current *doryv1alpha1.ProcessorEpoch) error {
 	if current.Spec.Holder == "" {

@@ -224,6 +224,29 @@ func race(t *testing.T, i *fence.Issuer, ns string, current *doryv1alpha1.Proces
 	return winners
 }
 
+// Whoever looked before the bar, and wakes after it, issues nothing.
+func TestBarOutdatesEarlierLooks(t *testing.T) {
+	ns, i := namespace(t), issuer(nil)
+	seen := issue(t, i, request(ns, "a", nil))
+	barred, err := i.Bar(t.Context(), seen, "rollback")
+	if err != nil || barred.Spec != seen.Spec || !fence.Barred(barred, "rollback") || fence.Barred(seen, "rollback") {
+		t.Fatalf("after the bar: %+v (%v)", barred, err)
+	}
+	if got, err := i.Issue(t.Context(), request(ns, "b", seen)); !errors.Is(err, fence.ErrConflict) {
+		t.Errorf("issued %+v (%v) by a look from before the bar", got, err)
+	}
+	if _, err := i.Bar(t.Context(), seen, "another"); !errors.Is(err, fence.ErrConflict) {
+		t.Errorf("barred by an older look: %v, want ErrConflict", err)
+	}
+	again, err := i.Bar(t.Context(), barred, "rollback")
+	if err != nil || again.ResourceVersion != barred.ResourceVersion {
+		t.Errorf("barred twice for one reason: version %s after %s (%v)", again.ResourceVersion, barred.ResourceVersion, err)
+	}
+	if got := issue(t, i, request(ns, "c", barred)).Spec.Epoch; got != 2 {
+		t.Errorf("issued %d after the bar, want 2", got)
+	}
+}
+
 func TestReleaseKeepsTheNumber(t *testing.T) {
 	ns, i := namespace(t), issuer(nil)
 	first := issue(t, i, request(ns, "a", nil))

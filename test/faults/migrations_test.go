@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/controller/migration"
@@ -250,4 +252,58 @@ func TestUpdateDuringAManualMove(t *testing.T) {
 			w.wants(w.prove(counting).whole())
 		})
 	}
+}
+
+// A leader is frozen in its commit, when source and target stand by. The move is called off, and another leader wakes the
+// source; right then the first one wakes up, too, and goes on: what it is about to write was decided by an epoch that is not
+// the newest any more.
+func TestLeaderOvertakenInItsCommit(t *testing.T) {
+	w := newWorld(t)
+	w.confined = true
+	w.watchEpochs()
+	r := &replicas{w: w}
+	r.add(shared.brittle)
+	r.leader()
+	source := w.counts(counting, by(doryv1alpha1.MigrationLive))
+	frozen := r.all[0]
+	frozen.holdAt("fenceBeforeRecord", 500*time.Millisecond)
+	m := w.move(counting, "m")
+	w.arrives(frozen, "fenceBeforeRecord")
+	frozen.signal(syscall.SIGSTOP)
+	r.without(frozen)
+	w.must(shared.k8s.Delete(t.Context(), m))
+
+	next := r.add(shared.brittle)
+	w.slowly(next, time.Second)
+	r.expire()
+	acting, stood := w.migration(m).Status.SourcePod, time.Now()
+	w.until("the source acts again", func() error {
+		if !w.hasWorked(counting, acting, stood) {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	frozen.signal(syscall.SIGCONT)
+	w.until("the move is gone", func() error { return w.gone(m) })
+	w.stays("nobody else is given the epoch", 2*time.Second, func() error {
+		epoch, err := w.epoch(source.ID())
+		if err == nil && epoch.Spec.Holder != acting {
+			err = fmt.Errorf("%s holds it, and %s acts", epoch.Spec.Holder, acting)
+		}
+		return err
+	})
+	frozen.kill()
+	if pod := w.worksOn(counting); pod.Name != acting {
+		t.Errorf("%s works on instead of %s", pod.Name, acting)
+	}
+	w.wants(w.prove(counting).whole())
+}
+
+// gone is nil once the move does not exist any more.
+func (w *world) gone(m *doryv1alpha1.ProcessorMigration) error {
+	err := w.read(m.DeepCopy())
+	if err == nil {
+		err = errors.New("it is there")
+	}
+	return client.IgnoreNotFound(err)
 }

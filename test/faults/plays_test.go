@@ -151,7 +151,7 @@ var live = merged(
 		"warm", "enter-handing-off", "step-aside", "check-source", "check-target", "quiesce", "restore", "verify", "confirm", "commit",
 		"promote", "adopt", "enter-retiring", "delete-source", "enter-succeeded", "release", "collect"),
 	tells(waits, "note"),
-	tells(goesBackAfter("quiesce"), "enter-rolling-back", "resume", "step-back", "delete-target", "enter-rolled-back"),
+	tells(goesBackAfter("quiesce"), "enter-rolling-back", "bar", "resume", "step-back", "delete-target", "enter-rolled-back"),
 	tells(revives, "gather", "revive-issue", "revive-restore", "revive-promote"),
 	tells(losesSourceAfter("restore"), "save", "enter-failed"),
 )
@@ -171,7 +171,7 @@ var plays = []play{
 			tells(moves, "look", "ask-turn", "hold", "enter-placing", "create-target", "enter-starting", "enter-handing-off", "check-target", "capture",
 				"restore", "verify", "confirm", "commit", "promote", "adopt", "enter-retiring", "delete-source", "enter-succeeded", "release", "collect"),
 			tells(waits, "note"),
-			tells(goesBackAfter("create-target"), "enter-rolling-back", "delete-target", "enter-rolled-back"),
+			tells(goesBackAfter("create-target"), "enter-rolling-back", "bar", "delete-target", "enter-rolled-back"),
 			tells(losesSourceAfter("create-target"), "enter-failed"),
 		),
 		never: []string{
@@ -190,7 +190,7 @@ var plays = []play{
 		),
 		never: []string{
 			"ask-source", "ask-target", "warm", "step-aside", "check-source", "check-target", "quiesce", "restore", "verify", "confirm",
-			"promote", "adopt", "enter-retiring", "resume", "save", "revive-issue", "revive-restore", "revive-promote", "step-back",
+			"promote", "adopt", "enter-retiring", "bar", "resume", "save", "revive-issue", "revive-restore", "revive-promote", "step-back",
 		},
 	},
 }

@@ -31,6 +31,7 @@ func (r *Reconciler) actions() map[step]action {
 
 		stepRehearse: r.rehearse, stepCreateTarget: r.createTarget, stepDeleteTarget: r.deleteTarget, stepDeleteSource: r.deleteSource,
 		stepAside: r.stepAside, stepBack: r.stepBack, stepAdopt: r.adopt, stepCommit: r.commit, stepReviveIssue: r.reviveIssue,
+		stepBar: r.bar,
 
 		stepAskSource: r.askSource, stepAskTarget: r.askTarget, stepCheckSource: r.checkSource, stepCheckTarget: r.checkTarget,
 		stepCapture: r.capture, stepWarm: r.warm, stepReserve: r.reserve, stepQuiesce: r.quiesce, stepRestore: r.restore,
@@ -275,13 +276,26 @@ func (r *Reconciler) mark(ctx context.Context, o *observation, p *corev1.Pod, ro
 	return nil
 }
 
-// commit issues the epoch to the target: from here on there is no way back.
+// commit issues the epoch to the target: from here on there is no way back. Whoever read the migration before another leader
+// rolled it back, and the epoch after that, sees the bar in it.
 func (r *Reconciler) commit(ctx context.Context, o *observation, d decision) error {
+	if o.barred(d.migration) {
+		return fmt.Errorf("ProcessorMigration %s/%s is rolled back already: %w", d.migration.Namespace, d.migration.Name, errStale)
+	}
 	reason := doryv1alpha1.EpochPromote
 	if d.migration.Status.Strategy == doryv1alpha1.MigrationStopAndCopy {
 		reason = doryv1alpha1.EpochReplace
 	}
 	return r.issue(ctx, o, d.migration.Status.TargetPod, reason)
+}
+
+func (r *Reconciler) bar(ctx context.Context, o *observation, d decision) error {
+	epoch, err := r.issuer.Bar(ctx, o.epoch, o.occasion(d.migration))
+	if err != nil {
+		return err
+	}
+	o.epoch = epoch
+	return nil
 }
 
 func (r *Reconciler) reviveIssue(ctx context.Context, o *observation, _ decision) error {

@@ -40,6 +40,7 @@ var errStale = errors.New("the cache is behind")
 // Issuer hands out epochs; a *fence.Issuer.
 type Issuer interface {
 	Issue(ctx context.Context, req fence.Request) (*doryv1alpha1.ProcessorEpoch, error)
+	Bar(ctx context.Context, current *doryv1alpha1.ProcessorEpoch, reason string) (*doryv1alpha1.ProcessorEpoch, error)
 }
 
 // Checkpoints is where states survive their pods.

@@ -41,10 +41,12 @@ func rescue(o *observation) (decision, bool) {
 		return first(do(stepCheckSource, nil))
 	case k.awake:
 		return first(do(stepBack, nil))
-	case quiescible(k.sourceIs.Role):
-		return first(do(stepResume, nil))
-	default:
+	case !quiescible(k.sourceIs.Role):
 		return none()
+	case !o.barred(nil):
+		return first(do(stepBar, nil))
+	default:
+		return first(do(stepResume, nil))
 	}
 }
 

@@ -11,11 +11,16 @@ import (
 )
 
 // rollBack returns to the source, or, where that is lost, leaves nothing behind for lifecycle but the newest state. The
-// source's pod says that it stands aside until everything else is done, so that whether it acts is asked in every pass.
+// source's pod says that it stands aside until everything else is done, so that whether it acts is asked in every pass. Before
+// it is woken, the epoch is barred: a leader that was overtaken may have stopped right before its commit. If it was faster,
+// the bar meets a newer epoch, and the next pass goes forward.
 func rollBack(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
 	live := m.Status.Strategy == doryv1alpha1.MigrationLive
 	if over(o.source) || going(o.source) || o.holderName() != m.Status.SourcePod {
 		return abandonSource(o, m, live)
+	}
+	if m.Status.Strategy != doryv1alpha1.MigrationStopAndCopy && !o.barred(m) {
+		return do(stepBar, m)
 	}
 	if live && (aside(o.source) || o.know.back) {
 		if d, found := wake(o, m); found {

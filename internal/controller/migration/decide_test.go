@@ -356,8 +356,9 @@ func TestDecideAboutTheTarget(t *testing.T) {
 		"nothing on a cache's word": {given(with("m", 0, in(starting, 10*second, "")), sameRevision, targetPod(), func(o *observation) { o.live = false }), "look"},
 		"waiting costs no look":     {given(with("m", 0, in(starting, 10*second, "")), sameRevision, targetPod(unready), func(o *observation) { o.live = false }), "wait 4m50s"},
 		"warming for too long":      {given(with("m", 0, in("Warming", 90*second, "")), sameRevision, targetPod()), "enter-rolling-back StateNotCopied"},
-		"its end is awaited":        {given(with("m", 0, in("RollingBack", second, "")), targetPod(func(p *corev1.Pod) { t := metav1.NewTime(now); p.DeletionTimestamp = &t })), "wait 1m34s"},
-		"but not for ever":          {given(with("m", 0, in("RollingBack", 95*second, "TargetLost")), targetPod(func(p *corev1.Pod) { t := metav1.NewTime(now); p.DeletionTimestamp = &t })), "enter-rolled-back TargetLost"},
+		"the epoch is barred first": {given(with("m", 0, in("RollingBack", second, "")), targetPod()), "bar"},
+		"its end is awaited":        {given(with("m", 0, in("RollingBack", second, "")), barred, targetPod(func(p *corev1.Pod) { t := metav1.NewTime(now); p.DeletionTimestamp = &t })), "wait 1m34s"},
+		"but not for ever":          {given(with("m", 0, in("RollingBack", 95*second, "TargetLost")), barred, targetPod(func(p *corev1.Pod) { t := metav1.NewTime(now); p.DeletionTimestamp = &t })), "enter-rolled-back TargetLost"},
 		"the source's end is awaited": {given(with("m", 0, in("Retiring", second, "")), targetPod(), handedOver, holder(func(*corev1.Pod) {}), func(o *observation) {
 			t := metav1.NewTime(now)
 			o.source.DeletionTimestamp = &t
@@ -401,6 +402,10 @@ func TestDecideGivesNoStateToWhoeverActs(t *testing.T) {
 			}
 		})
 	}
+}
+
+func barred(o *observation) {
+	o.epoch.Annotations = map[string]string{"dory.io/barred-by": string(o.active().UID)}
 }
 
 // handedOver lets the target hold the epoch.

@@ -3,6 +3,7 @@ package migration
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -254,6 +255,19 @@ func (o *observation) holderName() string {
 // committed says whether the target holds the epoch: the point of no return.
 func (o *observation) committed(m *doryv1alpha1.ProcessorMigration) bool {
 	return m.Status.TargetPod != "" && o.holderName() == m.Status.TargetPod
+}
+
+// occasion names the rollback of the migration. Without one, a source is woken whose pod was written when it stood aside.
+func (o *observation) occasion(m *doryv1alpha1.ProcessorMigration) string {
+	if m == nil {
+		return fmt.Sprintf("%s/%s", o.source.UID, o.source.ResourceVersion)
+	}
+	return string(m.UID)
+}
+
+// barred says that no commit by an older look at the epoch can get through any more.
+func (o *observation) barred(m *doryv1alpha1.ProcessorMigration) bool {
+	return fence.Barred(o.epoch, o.occasion(m))
 }
 
 // wanted says whether the processor is to run at all.

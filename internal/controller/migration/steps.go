@@ -64,6 +64,8 @@ const (
 	stepEnterSucceeded step = "enter-succeeded"
 
 	stepEnterRollingBack step = "enter-rolling-back"
+	// stepBar outdates a commit that an earlier leader may still be about to make, before the source acts again.
+	stepBar step = "bar"
 	// stepResume lets the quiesced source work on.
 	stepResume step = "resume"
 	// stepGather collects the newest state that can be had from anywhere.
@@ -92,7 +94,7 @@ var steps = []step{
 	stepLook, stepAskSource, stepAskTurn, stepHold, stepNote, stepEnterPlacing, stepCreateTarget, stepEnterStarting, stepAskTarget,
 	stepEnterWarming, stepRehearse, stepCapture, stepWarm, stepReserve, stepEnterHandingOff, stepAside, stepCheckSource,
 	stepCheckTarget, stepQuiesce, stepRestore, stepVerify, stepConfirm, stepCommit, stepPromote, stepAdopt, stepEnterRetiring,
-	stepDeleteSource, stepEnterSucceeded, stepEnterRollingBack, stepResume, stepGather, stepSave, stepReviveIssue,
+	stepDeleteSource, stepEnterSucceeded, stepEnterRollingBack, stepBar, stepResume, stepGather, stepSave, stepReviveIssue,
 	stepReviveRestore, stepRevivePromote, stepBack, stepDeleteTarget, stepEnterRolledBack, stepEnterFailed, stepRelease,
 	stepCollect,
 }

@@ -83,6 +83,30 @@ func TestMishapsInARow(t *testing.T) {
 			},
 			"after save": func(w *world, m *doryv1alpha1.ProcessorMigration) { w.dies(m.Status.SourcePod) },
 		}, []string{moved, sourceLost}},
+		{"the operator is overtaken right before the commit by one that rolls back, and wakes when the source acts", map[string]happening{
+			"before commit": func(w *world, m *doryv1alpha1.ProcessorMigration) {
+				w.freeze(m.Status.TargetPod)
+				w.removeMigration(m.Name)
+				panic(died{})
+			},
+			"after resume": func(w *world, _ *doryv1alpha1.ProcessorMigration) { w.wakeUp() },
+		}, []string{vanished}},
+		{"the same, and somebody has taken the finalizer off", map[string]happening{
+			"before commit": func(w *world, m *doryv1alpha1.ProcessorMigration) {
+				w.freeze(m.Status.TargetPod)
+				delete(w.migrations, m.Name)
+				panic(died{})
+			},
+			"after resume": func(w *world, _ *doryv1alpha1.ProcessorMigration) { w.wakeUp() },
+		}, []string{vanished}},
+		{"the same, and it wakes right before the bar", map[string]happening{
+			"before commit": func(w *world, m *doryv1alpha1.ProcessorMigration) {
+				w.freeze(m.Status.TargetPod)
+				w.cancel(m)
+				panic(died{})
+			},
+			"before bar": func(w *world, _ *doryv1alpha1.ProcessorMigration) { w.wakeUp() },
+		}, []string{moved}},
 		{"the epoch was issued although the API server said that it failed", map[string]happening{
 			"after commit": func(*world, *doryv1alpha1.ProcessorMigration) { panic(died{}) },
 			"after look":   func(*world, *doryv1alpha1.ProcessorMigration) {},
@@ -107,6 +131,9 @@ func TestMishapsInARow(t *testing.T) {
 			end := w.ending(name)
 			if w.wrong == "" && !slices.Contains(test.ends, end) {
 				w.wrong = "it ends as " + end
+			}
+			if w.wrong == "" && w.frozen != nil {
+				w.wrong = "nobody woke the operator that was overtaken"
 			}
 			if w.wrong != "" {
 				t.Errorf("%s\n%s", w.wrong, strings.Join(w.story, "\n"))

@@ -83,6 +83,8 @@ type world struct {
 	busy          bool
 	// planned is what happens at a step, once.
 	planned map[string]func()
+	// frozen is the commit of an operator that was overtaken.
+	frozen *fence.Request
 }
 
 // state is the result of iterations: their number, and which ones they were.
@@ -516,6 +518,32 @@ func (w *world) Issue(_ context.Context, req fence.Request) (*doryv1alpha1.Proce
 		return nil, err
 	}
 	return issued, nil
+}
+
+// Bar implements Issuer.
+func (w *world) Bar(_ context.Context, current *doryv1alpha1.ProcessorEpoch, reason string) (*doryv1alpha1.ProcessorEpoch, error) {
+	var barred *doryv1alpha1.ProcessorEpoch
+	err := w.call(errServer, func() error {
+		if w.epoch == nil || current.ResourceVersion != w.epoch.ResourceVersion {
+			return fence.ErrConflict
+		}
+		w.epoch.Annotations, w.epoch.ResourceVersion = map[string]string{"dory.io/barred-by": reason}, w.nextVersion()
+		barred = w.epoch.DeepCopy()
+		return nil
+	})
+	return barred, err
+}
+
+// freeze lets an operator stop right before it issues the epoch.
+func (w *world) freeze(holder string) {
+	w.frozen = &fence.Request{Holder: holder, Current: w.epoch.DeepCopy()}
+}
+
+func (w *world) wakeUp() {
+	request := *w.frozen
+	w.frozen = nil
+	_, err := w.Issue(context.Background(), request)
+	w.note("    the operator that was overtaken issues its epoch: %v", err)
 }
 
 func (w *world) issue(holder string, floor int64) {
