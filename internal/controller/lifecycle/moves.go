@@ -124,11 +124,11 @@ func moveToRevision(o *observation, p *plan, holder *corev1.Pod) {
 			"ProcessorMigration %s was given up (%s): %s. Change the spec, or delete that ProcessorMigration to have it tried again",
 			last.Name, last.Status.Reason, last.Status.Message)}
 	default:
-		again(o, p, revision, last, len(tried))
+		again(o, p, revision, last, max(len(tried), lastUpdate(o, revision)))
 	}
 }
 
-// again waits ever longer before the next attempt.
+// again waits ever longer before the next attempt. Those that were tried may not all be there any more.
 func again(o *observation, p *plan, revision string, last *doryv1alpha1.ProcessorMigration, tried int) {
 	wait := min(updateRetryCap, updateRetryBase<<min(tried-1, 10)) //nolint:mnd // Past the cap in any case.
 	if last.Status.CompletionTime != nil {
@@ -166,15 +166,23 @@ func newest(migrations []*doryv1alpha1.ProcessorMigration) *doryv1alpha1.Process
 
 // updateName counts the attempts of a revision, so that two passes of one mind make one object.
 func updateName(o *observation, revision string) string {
+	return updatePrefix(o, revision) + strconv.Itoa(lastUpdate(o, revision)+1)
+}
+
+func updatePrefix(o *observation, revision string) string {
 	const revisionLength = 8
-	prefix := fmt.Sprintf("%s-update-%s-", o.key.Name, revision[:min(len(revision), revisionLength)])
+	return fmt.Sprintf("%s-update-%s-", o.key.Name, revision[:min(len(revision), revisionLength)])
+}
+
+// lastUpdate is the highest number of an attempt that is there.
+func lastUpdate(o *observation, revision string) int {
 	last := 0
 	for _, m := range o.migrations {
-		if strings.HasPrefix(m.Name, prefix) {
+		if strings.HasPrefix(m.Name, updatePrefix(o, revision)) {
 			last = max(last, numberOf(m.Name))
 		}
 	}
-	return prefix + strconv.Itoa(last+1)
+	return last
 }
 
 func numberOf(name string) int {

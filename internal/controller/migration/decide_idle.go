@@ -311,10 +311,10 @@ func completion(m *doryv1alpha1.ProcessorMigration) time.Time {
 	return m.Status.CompletionTime.Time
 }
 
-// remembered migrations are what others decide by: lifecycle by an Update that says that the current spec does not work,
-// the drain by the last attempt to leave the pod that acts.
+// remembered migrations are what others decide by: lifecycle by the last Update to the current spec, which says whether it
+// works or when to try it again, the drain by the last attempt to leave the pod that acts.
 func (o *observation) remembered(m *doryv1alpha1.ProcessorMigration) bool {
-	return o.speaksAgainstSpec(m) || o.lastAttempt(m)
+	return o.lastUpdate(m) || o.lastAttempt(m)
 }
 
 func (o *observation) lastAttempt(m *doryv1alpha1.ProcessorMigration) bool {
@@ -332,19 +332,20 @@ func (o *observation) lastAttempt(m *doryv1alpha1.ProcessorMigration) bool {
 	return false
 }
 
-func (o *observation) speaksAgainstSpec(m *doryv1alpha1.ProcessorMigration) bool {
-	return o.processor != nil && m.Spec.Reason == doryv1alpha1.MigrationUpdate && m.Status.Phase == doryv1alpha1.MigrationRolledBack &&
-		m.Spec.TargetRevision == o.revision && blamesSpec(m.Status.Reason)
-}
-
-// blamesSpec says whether a move that was given up for the reason would end the same with the same spec.
-func blamesSpec(reason string) bool {
-	switch reason {
-	case ReasonTargetNotReady, ReasonTargetInvalid, ReasonTargetHasNoHandoff, ReasonStateRefused:
-		return true
-	default:
+// lastUpdate leaves out one that succeeded: the pod says by itself that it is of the current spec.
+func (o *observation) lastUpdate(m *doryv1alpha1.ProcessorMigration) bool {
+	update := func(m *doryv1alpha1.ProcessorMigration) bool {
+		return m.Spec.Reason == doryv1alpha1.MigrationUpdate && m.Spec.TargetRevision == o.revision && m.DeletionTimestamp == nil
+	}
+	if o.processor == nil || !update(m) || m.Status.Phase == doryv1alpha1.MigrationSucceeded {
 		return false
 	}
+	for _, other := range slices.Backward(o.migrations) {
+		if update(other) && other.Ended() {
+			return other.UID == m.UID
+		}
+	}
+	return false
 }
 
 // bound says whether the pod has a node.

@@ -436,6 +436,15 @@ func TestCollectKeepsWhatLifecycleGoesBy(t *testing.T) {
 	if d := decide(o); d.step != "" {
 		t.Errorf("decided %q, want the record that speaks against the current spec to stay", d)
 	}
+	o.migrations[0].Status.Reason = ReasonStateUnauthorized
+	if d := decide(o); d.step != "" {
+		t.Errorf("decided %q, want the last record of an update to the current spec to stay, whatever it was given up for", d)
+	}
+	with("later", time.Hour, update(o.revision), in("RolledBack", time.Hour, ReasonSourceUnavailable))(o)
+	if d := decide(o); d.String() != "collect of blame" {
+		t.Errorf("decided %q, want a later update's record to take the place of the earlier one", d)
+	}
+	o.migrations = o.migrations[:2]
 	update("another")(o.migrations[0])
 	if d := decide(o); d.String() != "collect of blame" {
 		t.Errorf("decided %q, want the record about another spec to go", d)
