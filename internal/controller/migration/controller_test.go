@@ -82,7 +82,7 @@ var _ = Describe("A ProcessorMigration", func() {
 		Eventually(func(g Gomega) {
 			m = only(g, namespace)
 		}).Should(Succeed())
-		Expect(ends(m)).To(And(HaveField("Phase", doryv1alpha1.MigrationRolledBack), HaveField("Reason", migration.ReasonTargetNotReady),
+		Expect(ends(m)).To(And(HaveField("Phase", doryv1alpha1.MigrationRolledBack), HaveField("Reason", migration.ReasonTargetImage),
 			HaveField("Message", ContainSubstring("ImagePull"))))
 		Expect(counts(p, "")).To(Equal(source))
 		Expect(chain(p)).To(And(HaveField("Whole", true), HaveField("Pods", 1)))

@@ -210,7 +210,7 @@ func awaitStopped(o *observation, m *doryv1alpha1.ProcessorMigration, remaining 
 	case !bound(o.target):
 		return do(stepDeleteTarget, m) // So that lifecycle starts one wherever there is room.
 	default:
-		return enter(o, m, doryv1alpha1.MigrationFailed, outcome{ReasonTargetNotReady, fmt.Sprintf(
+		return enter(o, m, doryv1alpha1.MigrationFailed, outcome{delay(o.target), fmt.Sprintf(
 			"target pod %s was not ready within %s: %s; it is lifecycle's now", o.target.Name, o.policy().StartTimeout(), unreadiness(o.target))})
 	}
 }

@@ -78,7 +78,7 @@ func startLive(o *observation, m *doryv1alpha1.ProcessorMigration, remaining dea
 }
 
 func awaitReady(o *observation, m *doryv1alpha1.ProcessorMigration, remaining deadline) decision {
-	cause := outcome{ReasonTargetNotReady, fmt.Sprintf("target pod %s was not ready within %s: %s", o.target.Name, o.policy().StartTimeout(), unreadiness(o.target))}
+	cause := outcome{delay(o.target), fmt.Sprintf("target pod %s was not ready within %s: %s", o.target.Name, o.policy().StartTimeout(), unreadiness(o.target))}
 	if remaining <= 0 {
 		return enter(o, m, doryv1alpha1.MigrationRollingBack, cause)
 	}
@@ -91,6 +91,17 @@ func awaitReady(o *observation, m *doryv1alpha1.ProcessorMigration, remaining de
 		remaining = min(remaining, patience)
 	}
 	return wait(remaining)
+}
+
+// delay is the reason for which a target is not ready.
+func delay(p *corev1.Pod) string {
+	if container := pod.ContainerStatus(p); container != nil && container.State.Waiting != nil {
+		switch container.State.Waiting.Reason {
+		case "ErrImagePull", "ImagePullBackOff":
+			return ReasonTargetImage
+		}
+	}
+	return ReasonTargetNotReady
 }
 
 // stuck containers wait for something that time alone seldom mends.
