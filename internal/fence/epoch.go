@@ -46,6 +46,8 @@ type Request struct {
 	Namespace, ProcessorID string
 	// Holder is the pod that will act under the epoch.
 	Holder string
+	// Instance is the process of the holder that the epoch is issued for, where that is known; see InstanceOf.
+	Instance string
 	// Reason is for people.
 	Reason doryv1alpha1.EpochReason
 	// Current is the ProcessorEpoch that the caller decided by, or nil if it saw none. The write is refused
@@ -105,14 +107,31 @@ func (i *Issuer) record(ctx context.Context, req Request, number int64) (*doryv1
 	var err error
 	if req.Current == nil {
 		epoch = &doryv1alpha1.ProcessorEpoch{ObjectMeta: metav1.ObjectMeta{Namespace: req.Namespace, Name: doryv1alpha1.ObjectName(req.ProcessorID)}, Spec: spec}
+		setInstance(epoch, req.Instance)
 		err = i.client.Create(ctx, epoch)
 	} else {
 		epoch = req.Current.DeepCopy()
 		epoch.Spec = spec
+		setInstance(epoch, req.Instance)
 		err = i.client.Update(ctx, epoch)
 	}
 	// gofail: var fenceAfterRecord struct{}
 	return epoch, writeError(err, epoch)
+}
+
+// annotationInstance says for which process of its holder the epoch was issued.
+const annotationInstance = "dory.io/instance"
+
+func setInstance(epoch *doryv1alpha1.ProcessorEpoch, instance string) {
+	delete(epoch.Annotations, annotationInstance)
+	if instance != "" {
+		metav1.SetMetaDataAnnotation(&epoch.ObjectMeta, annotationInstance, instance)
+	}
+}
+
+// InstanceOf is the process of its holder that the epoch was issued for; empty where nobody said so.
+func InstanceOf(epoch *doryv1alpha1.ProcessorEpoch) string {
+	return epoch.Annotations[annotationInstance]
 }
 
 // annotationBarred says for what the ProcessorEpoch was last written without a new epoch.

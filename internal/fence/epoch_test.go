@@ -224,6 +224,19 @@ func race(t *testing.T, i *fence.Issuer, ns string, current *doryv1alpha1.Proces
 	return winners
 }
 
+func TestInstanceIsOfItsEpochAlone(t *testing.T) {
+	ns, i := namespace(t), issuer(nil)
+	req := request(ns, "a", nil)
+	req.Instance = "process-1"
+	first := issue(t, i, req)
+	if got := fence.InstanceOf(first); got != "process-1" {
+		t.Errorf("issued for instance %q", got)
+	}
+	if got := fence.InstanceOf(issue(t, i, request(ns, "b", first))); got != "" {
+		t.Errorf("the next epoch is of instance %q, which nobody said", got)
+	}
+}
+
 // Whoever looked before the bar, and wakes after it, issues nothing.
 func TestBarOutdatesEarlierLooks(t *testing.T) {
 	ns, i := namespace(t), issuer(nil)

@@ -286,7 +286,11 @@ func (r *Reconciler) commit(ctx context.Context, o *observation, d decision) err
 	if d.migration.Status.Strategy == doryv1alpha1.MigrationStopAndCopy {
 		reason = doryv1alpha1.EpochReplace
 	}
-	return r.issue(ctx, o, d.migration.Status.TargetPod, reason)
+	instance := ""
+	if o.know.targetIs != nil {
+		instance = o.know.targetIs.Instance
+	}
+	return r.issue(ctx, o, d.migration.Status.TargetPod, instance, reason)
 }
 
 func (r *Reconciler) bar(ctx context.Context, o *observation, d decision) error {
@@ -299,12 +303,12 @@ func (r *Reconciler) bar(ctx context.Context, o *observation, d decision) error 
 }
 
 func (r *Reconciler) reviveIssue(ctx context.Context, o *observation, _ decision) error {
-	return r.issue(ctx, o, o.source.Name, doryv1alpha1.EpochPromote)
+	return r.issue(ctx, o, o.source.Name, "", doryv1alpha1.EpochPromote)
 }
 
-func (r *Reconciler) issue(ctx context.Context, o *observation, holder string, reason doryv1alpha1.EpochReason) error {
+func (r *Reconciler) issue(ctx context.Context, o *observation, holder, instance string, reason doryv1alpha1.EpochReason) error {
 	epoch, err := r.issuer.Issue(ctx, fence.Request{
-		Namespace: o.key.Namespace, ProcessorID: o.id(), Holder: holder, Reason: reason, Current: o.epoch, Floor: o.floor(),
+		Namespace: o.key.Namespace, ProcessorID: o.id(), Holder: holder, Instance: instance, Reason: reason, Current: o.epoch, Floor: o.floor(),
 	})
 	if err != nil {
 		return err

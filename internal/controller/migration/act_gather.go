@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/fence"
 	"github.com/dory-io/dory/internal/statexfer"
 )
 
@@ -61,10 +62,17 @@ func (r *Reconciler) captureFrom(ctx context.Context, o *observation, p *corev1.
 	}
 	state, err := r.processors.Capture(ctx, at)
 	if err != nil {
-		return !hopeless(err)
+		return !hopeless(err) && !o.blank(p, is)
 	}
 	o.know.consider(state, p.Name)
 	return false
+}
+
+// blank says that the pod is the target after the commit, and that its process is another one than the commit was about and
+// does not tell its role. It knows at most what somebody gave it who died since, so nobody waits for its word.
+func (o *observation) blank(p *corev1.Pod, is statexfer.HandoffStatus) bool {
+	m := o.active()
+	return m != nil && o.committed(m) && p.Name == m.Status.TargetPod && is.Instance != "" && is.Role == roleUnknown && is.Instance != fence.InstanceOf(o.epoch)
 }
 
 // consider leaves out the state of a process that has not done or received anything: under a newer epoch it would count

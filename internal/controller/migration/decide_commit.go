@@ -5,6 +5,7 @@ import (
 	"time"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/fence"
 	"github.com/dory-io/dory/internal/pod"
 )
 
@@ -100,11 +101,12 @@ func promoteRunning(o *observation, m *doryv1alpha1.ProcessorMigration) (decisio
 	return none()
 }
 
-// furnish makes sure that the target holds the final state. The commit was about a process that held it, so one that
-// holds anything still is that process; one that holds nothing was started since.
+// furnish makes sure that the target holds the final state. The commit was about a process that held it, and says which one.
+// One that holds anything was given it since.
 func furnish(o *observation, m *doryv1alpha1.ProcessorMigration) (decision, bool) {
 	k := &o.know
-	holds := k.targetIs.Role == roleUnknown || (k.targetIs.Role == roleStandby && k.targetIs.Sequence > 0)
+	committed := fence.InstanceOf(o.epoch)
+	holds := (committed != "" && k.targetIs.Instance == committed) || (k.targetIs.Role == roleStandby && k.targetIs.Sequence > 0)
 	if k.held || (k.final == nil && holds) {
 		return none()
 	}

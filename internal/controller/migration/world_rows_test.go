@@ -18,8 +18,9 @@ func TestMishapsInARow(t *testing.T) {
 		name string
 		at   map[string]happening
 		ends []string
+		mute bool
 	}{
-		{"a source is started anew as PRIMARY because its kubelet has not heard that it stands aside", map[string]happening{
+		{name: "a source is started anew as PRIMARY because its kubelet has not heard that it stands aside", at: map[string]happening{
 			"after verify": func(w *world, m *doryv1alpha1.ProcessorMigration) {
 				w.crashes(m.Status.SourcePod)
 				aside := w.pods[m.Status.SourcePod].Annotations[doryv1alpha1.AnnotationRole]
@@ -28,93 +29,112 @@ func TestMishapsInARow(t *testing.T) {
 				w.pods[m.Status.SourcePod].Annotations[doryv1alpha1.AnnotationRole] = aside
 				w.processes[m.Status.SourcePod].readyAt, w.processes[m.Status.SourcePod].pondering = w.now, true
 			},
-		}, []string{moved}},
-		{"the target is all that knows the final state, and does not answer at once", map[string]happening{
+		}, ends: []string{moved}},
+		{name: "the target is all that knows the final state, and does not answer at once", at: map[string]happening{
 			"after verify": func(w *world, m *doryv1alpha1.ProcessorMigration) {
 				w.crashes(m.Status.SourcePod)
 				panic(died{})
 			},
 			"before gather": func(w *world, _ *doryv1alpha1.ProcessorMigration) { w.failures = 4 },
-		}, []string{moved, "RolledBack NotQuiesced"}},
-		{"the same, and the move is called off", map[string]happening{
+		}, ends: []string{moved, "RolledBack NotQuiesced"}},
+		{name: "the same, and the move is called off", at: map[string]happening{
 			"after verify": func(w *world, m *doryv1alpha1.ProcessorMigration) {
 				w.crashes(m.Status.SourcePod)
 				w.removeMigration(m.Name)
 				panic(died{})
 			},
 			"before gather": func(w *world, _ *doryv1alpha1.ProcessorMigration) { w.failures = 4 },
-		}, []string{vanished}},
-		{"the source's node dies, the target is all that knows the final state, and the move is called off", map[string]happening{
+		}, ends: []string{vanished}},
+		{name: "the source's node dies, the target is all that knows the final state, and the move is called off", at: map[string]happening{
 			"after verify": func(w *world, m *doryv1alpha1.ProcessorMigration) {
 				w.dies(m.Status.SourcePod)
 				w.removeMigration(m.Name)
 				panic(died{})
 			},
-		}, []string{vanished}},
-		{"somebody issues another epoch to the target that works, and the operator looks anew", map[string]happening{
+		}, ends: []string{vanished}},
+		{name: "somebody issues another epoch to the target that works, and the operator looks anew", at: map[string]happening{
 			"after adopt": func(w *world, _ *doryv1alpha1.ProcessorMigration) {
 				w.reissues()
 				w.failures = 1
 			},
-		}, []string{moved}},
-		{"the target is started anew right after it was promoted", map[string]happening{
+		}, ends: []string{moved}},
+		{name: "the target is started anew right after it was promoted", at: map[string]happening{
 			"after promote": func(w *world, m *doryv1alpha1.ProcessorMigration) {
 				w.crashes(m.Status.TargetPod)
 				w.run(w.pods[m.Status.TargetPod])
 			},
-		}, []string{moved}},
-		{"the target dies after the commit, and the source is all that knows the state", map[string]happening{
+		}, ends: []string{moved}},
+		{name: "the target is started anew after the commit, and does not tell that it knows nothing", mute: true, at: map[string]happening{
+			"after commit": func(w *world, m *doryv1alpha1.ProcessorMigration) {
+				w.crashes(m.Status.TargetPod)
+				w.run(w.pods[m.Status.TargetPod])
+				w.processes[m.Status.TargetPod].readyAt = w.now
+				panic(died{})
+			},
+		}, ends: []string{moved}},
+		{name: "the same, and the source is gone", mute: true, at: map[string]happening{
+			"after commit": func(w *world, m *doryv1alpha1.ProcessorMigration) {
+				w.checkpointed(m.Status.SourcePod)
+				w.dies(m.Status.SourcePod)
+				w.crashes(m.Status.TargetPod)
+				w.run(w.pods[m.Status.TargetPod])
+				w.processes[m.Status.TargetPod].readyAt = w.now
+				panic(died{})
+			},
+		}, ends: []string{moved}},
+		{name: "the target dies after the commit, and the source is all that knows the state", at: map[string]happening{
 			"after commit": func(w *world, m *doryv1alpha1.ProcessorMigration) { w.dies(m.Status.TargetPod) },
-		}, []string{targetLost}},
-		{"the target dies after the commit, and the source does not answer at once", map[string]happening{
+		}, ends: []string{targetLost}},
+		{name: "the target dies after the commit, and the source does not answer at once", at: map[string]happening{
 			"after commit":  func(w *world, m *doryv1alpha1.ProcessorMigration) { w.dies(m.Status.TargetPod) },
 			"before gather": func(w *world, _ *doryv1alpha1.ProcessorMigration) { w.failures = 2 },
-		}, []string{targetLost}},
-		{"a move is rolled back, and the source is started anew before its pod says that it acts", map[string]happening{
+		}, ends: []string{targetLost}},
+		{name: "a move is rolled back, and the source is started anew before its pod says that it acts", at: map[string]happening{
 			"before restore": func(w *world, m *doryv1alpha1.ProcessorMigration) { w.processes[m.Status.TargetPod].forgetful = true },
 			"before step-back": func(w *world, m *doryv1alpha1.ProcessorMigration) {
 				w.crashes(m.Status.SourcePod)
 				w.run(w.pods[m.Status.SourcePod])
 			},
-		}, []string{"RolledBack StateMismatch"}},
-		{"the source quiesces, the target gets stuck, and then the source dies", map[string]happening{
+		}, ends: []string{"RolledBack StateMismatch"}},
+		{name: "the source quiesces, the target gets stuck, and then the source dies", at: map[string]happening{
 			"before restore": func(w *world, m *doryv1alpha1.ProcessorMigration) {
 				w.unreachable[w.pods[m.Status.TargetPod].Spec.NodeName] = w.now.Add(2 * minute)
 			},
 			"after save": func(w *world, m *doryv1alpha1.ProcessorMigration) { w.dies(m.Status.SourcePod) },
-		}, []string{moved, sourceLost}},
-		{"the operator is overtaken right before the commit by one that rolls back, and wakes when the source acts", map[string]happening{
+		}, ends: []string{moved, sourceLost}},
+		{name: "the operator is overtaken right before the commit by one that rolls back, and wakes when the source acts", at: map[string]happening{
 			"before commit": func(w *world, m *doryv1alpha1.ProcessorMigration) {
 				w.freeze(m.Status.TargetPod)
 				w.removeMigration(m.Name)
 				panic(died{})
 			},
 			"after resume": func(w *world, _ *doryv1alpha1.ProcessorMigration) { w.wakeUp() },
-		}, []string{vanished}},
-		{"the same, and somebody has taken the finalizer off", map[string]happening{
+		}, ends: []string{vanished}},
+		{name: "the same, and somebody has taken the finalizer off", at: map[string]happening{
 			"before commit": func(w *world, m *doryv1alpha1.ProcessorMigration) {
 				w.freeze(m.Status.TargetPod)
 				delete(w.migrations, m.Name)
 				panic(died{})
 			},
 			"after resume": func(w *world, _ *doryv1alpha1.ProcessorMigration) { w.wakeUp() },
-		}, []string{vanished}},
-		{"the same, and it wakes right before the bar", map[string]happening{
+		}, ends: []string{vanished}},
+		{name: "the same, and it wakes right before the bar", at: map[string]happening{
 			"before commit": func(w *world, m *doryv1alpha1.ProcessorMigration) {
 				w.freeze(m.Status.TargetPod)
 				w.cancel(m)
 				panic(died{})
 			},
 			"before bar": func(w *world, _ *doryv1alpha1.ProcessorMigration) { w.wakeUp() },
-		}, []string{moved}},
-		{"the epoch was issued although the API server said that it failed", map[string]happening{
+		}, ends: []string{moved}},
+		{name: "the epoch was issued although the API server said that it failed", at: map[string]happening{
 			"after commit": func(*world, *doryv1alpha1.ProcessorMigration) { panic(died{}) },
 			"after look":   func(*world, *doryv1alpha1.ProcessorMigration) {},
-		}, []string{moved}},
+		}, ends: []string{moved}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(7, false, doryv1alpha1.MigrationAuto, 0)
+			w.mute = test.mute
 			for range 30 {
 				w.tick()
 			}

@@ -110,6 +110,13 @@ func (w *world) crashes(name string) {
 	}
 }
 
+// checkpointed makes durable what a process has done.
+func (w *world) checkpointed(name string) {
+	saved := w.processes[name].state
+	saved.position.Epoch = w.processes[name].seen
+	w.store(saved)
+}
+
 // dies is the end of a node, and of nothing else on it.
 func (w *world) dies(name string) {
 	p := w.pods[name]

@@ -65,6 +65,8 @@ type world struct {
 
 	// legacy processes know no handoff, and act as soon as they run.
 	legacy bool
+	// mute processes know the handoff and do not tell their role; they act as well when they know nothing.
+	mute bool
 	// hasty is a lifecycle that ends the pods of a move when the processor is not wanted any more.
 	hasty bool
 	// faults is how many more things may go wrong; unreachable are nodes that nobody can talk to.
@@ -511,6 +513,7 @@ func (w *world) Issue(_ context.Context, req fence.Request) (*doryv1alpha1.Proce
 		}
 		w.judgeIssue(req.Holder)
 		w.issue(req.Holder, req.Floor)
+		w.epoch.Annotations = map[string]string{"dory.io/instance": req.Instance}
 		issued = w.epoch.DeepCopy()
 		return nil
 	})
@@ -638,14 +641,14 @@ func (p *process) word() string {
 
 // Capabilities implements Processors.
 func (w *world) Capabilities(_ context.Context, of statexfer.Endpoint) (can statexfer.Capabilities, err error) {
-	err = w.ask(of, func(*process) error { can.Handoff, can.HandoffStatus = !w.legacy, !w.legacy; return nil })
+	err = w.ask(of, func(*process) error { can.Handoff, can.HandoffStatus = !w.legacy, !w.legacy && !w.mute; return nil })
 	return can, err
 }
 
 // Status implements Processors.
 func (w *world) Status(_ context.Context, of statexfer.Endpoint) (is statexfer.HandoffStatus, err error) {
 	err = w.ask(of, func(p *process) error {
-		if w.legacy {
+		if w.legacy || w.mute {
 			return &statexfer.Refusal{Status: 404, Message: "no endpoint /handoff"}
 		}
 		is = statexfer.HandoffStatus{Role: p.word(), Epoch: p.seen, Sequence: p.state.position.Sequence, Instance: p.instance}
@@ -729,10 +732,10 @@ func (w *world) Promote(_ context.Context, who statexfer.Endpoint, epoch int64) 
 			return statexfer.ErrUnavailable
 		case p.role == rolePrimary && p.seen == epoch:
 			return nil
-		case epoch <= p.seen || !p.holds:
+		case epoch <= p.seen || (!p.holds && !w.mute):
 			return p.refuse(409, "not higher, or nothing held")
 		}
-		p.seen = epoch
+		p.seen, p.holds = epoch, true
 		w.turn(p, rolePrimary)
 		return nil
 	})
