@@ -189,15 +189,15 @@ func TestMoveWithoutPostgreSQL(t *testing.T) {
 	w.wants(w.prove(counting).whole())
 }
 
-// The API server is killed in the middle of the handoff, when the source stands still, and comes back with its data.
+// The API server is killed when the source stands still and the epoch is about to be issued, and comes back with its data.
 func TestAPIServerKilledInTheHandoff(t *testing.T) {
 	w := newWorld(t)
 	w.watchEpochs()
 	o := w.start(shared.brittle, alone)
 	w.counts(counting, by(doryv1alpha1.MigrationLive))
-	w.slowly(o, 200*time.Millisecond)
+	o.holdAt("fenceBeforeRecord", 500*time.Millisecond)
 	m := w.move(counting, "m")
-	w.reaches(m, doryv1alpha1.MigrationHandingOff)
+	w.arrives(o, "fenceBeforeRecord")
 	killAPIServer(t)
 	w.must(shared.environment.ControlPlane.GetAPIServer().Start())
 	w.until("the move has ended", func() error {
