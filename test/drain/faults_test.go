@@ -268,3 +268,21 @@ func TestNoRoomAnywhere(t *testing.T) {
 	w.counts("a", "n1")
 	w.whole("a")
 }
+
+// A processor that can only be restarted is not ended for a place that there is not.
+func TestNoRoomAnywhereForARestart(t *testing.T) {
+	w := newWorld(t)
+	w.start(alone).ready()
+	pod := w.counter("a", "n1", func(p *doryv1alpha1.Processor) { p.Spec.Migration.Strategy = doryv1alpha1.MigrationStopAndCopy })
+	w.cordon("n2", true)
+	w.cordon("n3", true)
+	d := w.draining("n1")
+	d.says("no other node that is ready")
+	if now := w.counts("a", ""); now.UID != pod.UID || len(w.moves()) != 0 {
+		t.Errorf("pod %s, was %s; %d moves", now.Name, pod.Name, len(w.moves()))
+	}
+	w.cordon("n3", false)
+	d.succeeds()
+	w.counts("a", "n1")
+	w.whole("a")
+}

@@ -32,6 +32,7 @@ func given(changes ...change) *view {
 			Spec:       specOf(doryv1alpha1.LocationManaged),
 		},
 		epoch:    &doryv1alpha1.ProcessorEpoch{Spec: doryv1alpha1.ProcessorEpochSpec{Epoch: 7, Holder: instance}},
+		nodes:    []*corev1.Node{aNode(cordoned), aNode(named("n2"))},
 		patience: 2 * time.Minute, now: now,
 	}
 	v.pod = podOf(v.processor, instance, 7)
@@ -280,6 +281,13 @@ func TestAnswerToOneAttemptAfterTheOther(t *testing.T) {
 		p.Spec.State = &doryv1alpha1.ProcessorState{OnMissing: doryv1alpha1.OnMissingDiscard}
 	})
 	never := fallback(doryv1alpha1.DrainFallbackNever)
+	stops := aProcessor(func(p *doryv1alpha1.Processor) {
+		p.Spec.Migration = &doryv1alpha1.ProcessorMigrationPolicy{Strategy: doryv1alpha1.MigrationStopAndCopy}
+	})
+	nowhere := func(v *view) { v.nodes = []*corev1.Node{aNode(cordoned), aNode(named("n2"), cordoned)} }
+	pinned := aProcessor(func(p *doryv1alpha1.Processor) {
+		p.Spec.Placement = &doryv1alpha1.ProcessorPlacement{EdgeNode: "e1"}
+	})
 	for name, test := range map[string]struct {
 		v    *view
 		want string
@@ -315,6 +323,12 @@ func TestAnswerToOneAttemptAfterTheOther(t *testing.T) {
 		"the restart failed":                       {given(checkpointed, attempt(2, 5*second, stopAndCopy, failed(10*second, "TargetInvalid"))), "wait Queued make 3 StopAndCopy"},
 		"the restart had no time":                  {given(attempt(2, 80*second, stopAndCopy, failed(10*second, "DeadlineExceeded"), noNode)), "wait Queued make 3 StopAndCopy"},
 		"the newest counts":                        {given(attempt(10, 5*second), attempt(9, 80*second, failed(0, "StateRefused"))), "wait Queued"},
+		"a restart":                                {given(stops), "wait Queued make 1"},
+		"a restart, and no other node":             {given(stops, nowhere), "wait Waiting after 5s"},
+		"a restart, and only the edge node":        {given(stops, pinned), "wait Waiting after 5s"},
+		"a restart again, and no other node":       {given(nowhere, attempt(2, 80*second, stopAndCopy, failed(10*second, "DeadlineExceeded"), noNode)), "wait Waiting after 5s"},
+		"a fallback, and no other node":            {given(nowhere, attempt(1, 80*second, failed(5*second, "StateRefused"))), "wait Waiting after 5s"},
+		"a move, and no other node":                {given(nowhere), "wait Queued make 1"},
 		"those of another pod do not":              {given(attempt(4, 5*second, failed(0, "StateRefused"), func(m *doryv1alpha1.ProcessorMigration) { m.Spec.SourcePod = other })), "wait Queued make 1"},
 	} {
 		t.Run(name, func(t *testing.T) {

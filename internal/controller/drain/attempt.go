@@ -1,6 +1,7 @@
 package drain
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"strconv"
@@ -70,8 +71,33 @@ func waited(m *doryv1alpha1.ProcessorMigration) bool {
 	return limited && begun != nil && begun.Sub(m.CreationTimestamp.Time) > at.Sub(begun.Time)
 }
 
-// next answers for the instance that acts: there is an attempt to move it, or one is made, unless none can help.
+// next answers for the instance that acts. It is not ended for an attempt that finds no place: that would win nothing.
 func (v *view) next() conclusion {
+	c := v.proceed()
+	if c.attempt == nil || !v.stops(c.attempt) {
+		return c
+	}
+	if hindrance := placeless(v.processor, v.pod.Spec.NodeName, v.nodes); hindrance != nil {
+		c = v.refuse(ReasonWaiting, nil, fmt.Sprintf("%s of Processor %s: it can only be restarted elsewhere, and waits until there is a place: %s", triggered, v.name(), hindrance.Message))
+		c.after, c.doubtful = retryDelay, true
+	}
+	return c
+}
+
+// stops says whether the attempt ends the instance before the next one is there.
+func (v *view) stops(attempt *doryv1alpha1.ProcessorMigration) bool {
+	return cmp.Or(attempt.Spec.Strategy, v.processor.MigrationStrategy()) == doryv1alpha1.MigrationStopAndCopy
+}
+
+// mayStop says whether the next attempt can be one that ends the instance first.
+func (v *view) mayStop() bool {
+	attempts := v.attempts()
+	failed := len(attempts) > 0 && attempts[len(attempts)-1].Ended()
+	return failed || v.processor.MigrationStrategy() == doryv1alpha1.MigrationStopAndCopy
+}
+
+// proceed says what comes after the attempts that there are: another one is made, unless none can help.
+func (v *view) proceed() conclusion {
 	attempts := v.attempts()
 	if len(attempts) == 0 {
 		return v.try(1, v.now, "", "the move begins")

@@ -31,10 +31,8 @@ func migratable(p *doryv1alpha1.Processor, nodes []*corev1.Node) *metav1.Conditi
 		return no(doryv1alpha1.ReasonSuspended, "spec.suspend is true: there is nothing to move")
 	case !isReady:
 		return no(doryv1alpha1.ReasonNotReady, "the instance is not ready, so that it cannot hand over its state")
-	case p.Spec.Placement != nil && p.Spec.Placement.EdgeNode != "":
-		return no(doryv1alpha1.ReasonPinnedToEdgeNode, fmt.Sprintf("spec.placement.edgeNode %s lets the processor run on no other node", p.Spec.Placement.EdgeNode))
 	}
-	if hindrance := placeless(p, nodes); hindrance != nil {
+	if hindrance := placeless(p, instanceNode(p), nodes); hindrance != nil {
 		return hindrance
 	}
 	if checkpointed := meta.FindStatusCondition(p.Status.Conditions, doryv1alpha1.ConditionCheckpointed); checkpointed != nil && checkpointed.Status == metav1.ConditionFalse {
@@ -67,15 +65,22 @@ func manner(p *doryv1alpha1.Processor) *metav1.Condition {
 	}
 }
 
-// placeless says why no other node takes the processor, as far as selectors, affinity to nodes, and taints can tell.
-func placeless(p *doryv1alpha1.Processor, nodes []*corev1.Node) *metav1.Condition {
+func instanceNode(p *doryv1alpha1.Processor) string {
+	if p.Status.Instance == nil {
+		return ""
+	}
+	return p.Status.Instance.Node
+}
+
+// placeless says why no node but the current one takes the processor, as far as selectors, affinity to nodes, taints and
+// cordons can tell. Whether there is room is the scheduler's to say.
+func placeless(p *doryv1alpha1.Processor, current string, nodes []*corev1.Node) *metav1.Condition {
+	if p.Spec.Placement != nil && p.Spec.Placement.EdgeNode != "" {
+		return condition(p, metav1.ConditionFalse, doryv1alpha1.ReasonPinnedToEdgeNode, fmt.Sprintf("spec.placement.edgeNode %s lets the processor run on no other node", p.Spec.Placement.EdgeNode))
+	}
 	instance, err := pod.Build(pod.Input{Processor: p})
 	if err != nil {
 		return condition(p, metav1.ConditionFalse, doryv1alpha1.ReasonInvalidPodTemplate, err.Error())
-	}
-	var current string
-	if p.Status.Instance != nil {
-		current = p.Status.Instance.Node
 	}
 	for _, node := range nodes {
 		if node.Name != current && takes(node, instance) {

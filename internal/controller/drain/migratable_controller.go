@@ -65,7 +65,7 @@ func NewMigratable(c MigratableConfig) *Migratable {
 
 // Reconcile looks at one Processor, or at all after the nodes have changed.
 func (r *Migratable) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
-	nodes, err := r.nodes(ctx)
+	nodes, err := allNodes(ctx, r.client)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
@@ -79,9 +79,9 @@ func (r *Migratable) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	return r.look(ctx, p, nodes)
 }
 
-func (r *Migratable) nodes(ctx context.Context) ([]*corev1.Node, error) {
+func allNodes(ctx context.Context, reader client.Reader) ([]*corev1.Node, error) {
 	var list corev1.NodeList
-	if err := r.client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+	if err := reader.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing nodes: %w", err)
 	}
 	return pointers(list.Items), nil

@@ -30,6 +30,8 @@ type view struct {
 	migrations []*doryv1alpha1.ProcessorMigration
 	// target is that of the active migration; nil where there is none.
 	target *corev1.Pod
+	// nodes are all of the cluster. They are left out where no attempt can be one that ends the instance first.
+	nodes []*corev1.Node
 	// leave says whether the pod's node is being left.
 	leave leave
 	// settled lets nobody's patience count: it is tried again and again to move the processor, and it is never restarted.
@@ -83,7 +85,10 @@ func (w viewer) of(ctx context.Context, p *corev1.Pod) (*view, error) {
 		return nil, err
 	}
 	v.leave = leaving(node, v.processor, w.options.Proactive)
-	return v, nil
+	if v.mayStop() {
+		v.nodes, err = allNodes(ctx, w.reader)
+	}
+	return v, err
 }
 
 func (w viewer) node(ctx context.Context, name string) (*corev1.Node, error) {
