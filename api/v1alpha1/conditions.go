@@ -93,6 +93,8 @@ const (
 	MigrationReasonTargetRejected = "TargetRejected"
 	// MigrationReasonTargetLost: the target ended, or was deleted, before it had taken over.
 	MigrationReasonTargetLost = "TargetLost"
+	// MigrationReasonSourceHasNoHandoff: the source's image cannot take part in a live move, and no other was asked for.
+	MigrationReasonSourceHasNoHandoff = "SourceHasNoHandoff"
 	// MigrationReasonSourceUnavailable: the source does not answer.
 	MigrationReasonSourceUnavailable = "SourceUnavailable"
 	// MigrationReasonStateUnauthorized: a processor does not accept the operator's token.

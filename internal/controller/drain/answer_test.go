@@ -306,6 +306,8 @@ func TestAnswerToOneAttemptAfterTheOther(t *testing.T) {
 		"and must not restart":                     {given(never, attempt(1, 5*second, failed(0, "StateRefused"))), "wait Waiting after 5s"},
 		"and must not restart, later":              {given(never, attempt(1, 5*second, failed(5*second, "StateRefused"))), "wait Queued make 2"},
 		"and nobody waits":                         {given(settled, attempt(1, 5*second, failed(5*second, "StateRefused"))), "wait Queued make 2"},
+		"live, and it has no handoff":              {given(attempt(1, second, failed(0, "SourceHasNoHandoff"), neverBegan)), "wait FallingBack make 2 StopAndCopy"},
+		"no handoff, and must not restart":         {given(never, attempt(1, second, failed(0, "SourceHasNoHandoff"), neverBegan)), "wait Waiting after 5s"},
 		"the target was taken away":                {given(attempt(1, 5*second, failed(second, "TargetLost"))), "wait Queued make 2"},
 		"the target was taken away for too long":   {given(attempt(2, 5*second, since(75*second), failed(2*second, "TargetLost"))), "wait FallingBack make 3 StopAndCopy"},
 		"the spec changed":                         {given(attempt(1, 5*second, failed(second, "Superseded"))), "wait Queued make 2"},

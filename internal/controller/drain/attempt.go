@@ -29,6 +29,8 @@ const (
 	roomless
 	// uncaptured attempts did not get the source's state.
 	uncaptured
+	// incapable attempts met an image that knows no handoff: another one would, too.
+	incapable
 	// broken attempts failed for anything else.
 	broken
 )
@@ -53,6 +55,8 @@ func failureOf(m *doryv1alpha1.ProcessorMigration) failure {
 	case doryv1alpha1.MigrationReasonSourceUnavailable, doryv1alpha1.MigrationReasonStateUnauthorized,
 		doryv1alpha1.MigrationReasonStateInvalid, doryv1alpha1.MigrationReasonStateTooLarge:
 		return uncaptured
+	case doryv1alpha1.MigrationReasonSourceHasNoHandoff, doryv1alpha1.MigrationReasonTargetHasNoHandoff:
+		return incapable
 	}
 	switch {
 	case s.StartTime == nil, s.Reason == doryv1alpha1.MigrationReasonDeadlineExceeded && waited(m):

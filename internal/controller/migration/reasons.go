@@ -56,7 +56,7 @@ const (
 	ReasonTargetUnavailable = "TargetUnavailable"
 
 	// ReasonSourceHasNoHandoff is to be Live for a processor that cannot.
-	ReasonSourceHasNoHandoff = "SourceHasNoHandoff"
+	ReasonSourceHasNoHandoff = doryv1alpha1.MigrationReasonSourceHasNoHandoff
 	// ReasonSourceUnavailable has a source that does not answer.
 	ReasonSourceUnavailable = doryv1alpha1.MigrationReasonSourceUnavailable
 	// ReasonSourceLost has a source that ended before the target took over.
