@@ -322,6 +322,8 @@ func TestAnswerToOneAttemptAfterTheOther(t *testing.T) {
 		"nor for the restart":                      {given(attempt(2, 5*second, stopAndCopy, failed(0, "StateUnauthorized"))), "wait Waiting after 10s"},
 		"nor for the restart, with a checkpoint":   {given(checkpointed, attempt(2, 5*second, stopAndCopy, failed(0, "StateUnauthorized"))), "go RestartsFromCheckpoint"},
 		"nor for the restart, and it is worthless": {given(discards, attempt(2, 5*second, stopAndCopy, failed(0, "SourceUnavailable"))), "go RestartsFromCheckpoint"},
+		"it cannot be reached":                     {given(checkpointed, attempt(1, 80*second, failed(0, "SourceUnavailable"), neverBegan)), "wait FallingBack make 2 StopAndCopy"},
+		"nor for the restart either":               {given(checkpointed, attempt(2, 65*second, stopAndCopy, failed(0, "SourceUnavailable"))), "go RestartsFromCheckpoint"},
 		"the restart failed":                       {given(checkpointed, attempt(2, 5*second, stopAndCopy, failed(10*second, "TargetInvalid"))), "wait Queued make 3 StopAndCopy"},
 		"the restart had no time":                  {given(attempt(2, 80*second, stopAndCopy, failed(10*second, "DeadlineExceeded"), noNode)), "wait Queued make 3 StopAndCopy"},
 		"the newest counts":                        {given(attempt(10, 5*second), attempt(9, 80*second, failed(0, "StateRefused"))), "wait Queued"},

@@ -66,7 +66,12 @@ func inVain(o *observation, m *doryv1alpha1.ProcessorMigration) (outcome, bool) 
 	if cause, off := calledOff(m); off {
 		return cause, true
 	}
-	return overdue(o, m)
+	cause, late := overdue(o, m)
+	switch m.Status.Reason {
+	case ReasonSourceUnavailable, ReasonWaitingForInstance:
+		cause.reason = m.Status.Reason // It says more than that the time is up, and the drain goes by it.
+	}
+	return cause, late
 }
 
 // next is the oldest that was not superseded.
