@@ -87,6 +87,10 @@ const (
 	MigrationReasonDeadlineExceeded = "DeadlineExceeded"
 	// MigrationReasonSourceReplaced: another pod acts than the one that spec.sourcePod names.
 	MigrationReasonSourceReplaced = "SourceReplaced"
+	// MigrationReasonWaitingForInstance: there was no instance that could be moved, for as long as the move had time.
+	MigrationReasonWaitingForInstance = "WaitingForInstance"
+	// MigrationReasonNothingToMove: there was none for the Processor's spec.migration.startTimeoutSeconds.
+	MigrationReasonNothingToMove = "NothingToMove"
 	// MigrationReasonTargetUnschedulable: no node took the target in time.
 	MigrationReasonTargetUnschedulable = "TargetUnschedulable"
 	// MigrationReasonTargetRejected: the API server refuses the target for a reason that may pass, such as a quota.

@@ -23,8 +23,10 @@ const (
 	disturbed failure = iota
 	// withdrawn attempts were called off. The next one is the first of another drain.
 	withdrawn
-	// unbegun attempts waited all the time, for their turn, another move, or an instance that can hand over.
+	// unbegun attempts waited all the time, for their turn or another move.
 	unbegun
+	// sourceless attempts waited all the time for an instance that can hand over.
+	sourceless
 	// roomless attempts found no place for the target: the instance works on, and nothing else would help.
 	roomless
 	// uncaptured attempts did not get the source's state.
@@ -57,6 +59,8 @@ func failureOf(m *doryv1alpha1.ProcessorMigration) failure {
 		return uncaptured
 	case doryv1alpha1.MigrationReasonSourceHasNoHandoff, doryv1alpha1.MigrationReasonTargetHasNoHandoff:
 		return incapable
+	case doryv1alpha1.MigrationReasonWaitingForInstance, doryv1alpha1.MigrationReasonNothingToMove:
+		return sourceless
 	}
 	switch {
 	case s.StartTime == nil, s.Reason == doryv1alpha1.MigrationReasonDeadlineExceeded && waited(m):
@@ -139,9 +143,9 @@ func (v *view) again(last *doryv1alpha1.ProcessorMigration, number int) conclusi
 		return v.retry(last, number, v.now, "", hitchDelay)
 	case why == roomless:
 		return v.retry(last, number, since, last.Spec.Strategy, retryDelay)
-	case (why == unbegun && late && !pod.Ready(v.pod) || why == uncaptured && stopped) && v.mayRestart():
+	case (why == sourceless && late && !pod.Ready(v.pod) || why == uncaptured && stopped) && v.mayRestart():
 		return v.letGo(last)
-	case why == unbegun, why == disturbed && !late:
+	case why == unbegun, why == sourceless, why == disturbed && !late:
 		return v.retry(last, number, since, last.Spec.Strategy, hitchDelay)
 	case stopped, !v.mayRestart():
 		return v.retry(last, number, since, last.Spec.Strategy, retryDelay)

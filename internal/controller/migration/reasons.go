@@ -7,7 +7,7 @@ const (
 	// ReasonQueued waits for another migration of the processor, or until fewer processors move.
 	ReasonQueued = "Queued"
 	// ReasonWaitingForInstance waits until there is an instance that can be moved.
-	ReasonWaitingForInstance = "WaitingForInstance"
+	ReasonWaitingForInstance = doryv1alpha1.MigrationReasonWaitingForInstance
 	// ReasonMoving is under way.
 	ReasonMoving = "Moving"
 	// ReasonMoved ended well.
@@ -28,7 +28,7 @@ const (
 	// ReasonProcessorSuspended has a Processor that is to run nothing.
 	ReasonProcessorSuspended = "ProcessorSuspended"
 	// ReasonNothingToMove found no instance that is ready.
-	ReasonNothingToMove = "NothingToMove"
+	ReasonNothingToMove = doryv1alpha1.MigrationReasonNothingToMove
 	// ReasonAlreadyCurrent is an Update whose instance is of the wanted revision.
 	ReasonAlreadyCurrent = "AlreadyCurrent"
 	// ReasonNameTooLong has a name that no pod's label can hold.
