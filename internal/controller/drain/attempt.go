@@ -27,7 +27,8 @@ const (
 	unbegun
 	// sourceless attempts waited all the time for an instance that can hand over.
 	sourceless
-	// roomless attempts found no place for the target: the instance works on, and nothing else would help.
+	// roomless attempts found no place for the target, or none that has its image: the instance works on, and nothing else
+	// would help, as a restart needs the same.
 	roomless
 	// uncaptured attempts did not get the source's state.
 	uncaptured
@@ -52,7 +53,7 @@ func failureOf(m *doryv1alpha1.ProcessorMigration) failure {
 		return withdrawn
 	case doryv1alpha1.MigrationReasonSuperseded, doryv1alpha1.MigrationReasonSourceReplaced, doryv1alpha1.MigrationReasonTargetLost:
 		return disturbed
-	case doryv1alpha1.MigrationReasonTargetUnschedulable, doryv1alpha1.MigrationReasonTargetRejected:
+	case doryv1alpha1.MigrationReasonTargetUnschedulable, doryv1alpha1.MigrationReasonTargetRejected, doryv1alpha1.ReasonTargetImage:
 		return roomless
 	case doryv1alpha1.MigrationReasonSourceUnavailable, doryv1alpha1.MigrationReasonStateUnauthorized,
 		doryv1alpha1.MigrationReasonStateInvalid, doryv1alpha1.MigrationReasonStateTooLarge:
@@ -147,7 +148,7 @@ func (v *view) again(last *doryv1alpha1.ProcessorMigration, number int) conclusi
 		return v.letGo(last)
 	case why == unbegun, why == sourceless, why == disturbed && !late:
 		return v.retry(last, number, since, last.Spec.Strategy, hitchDelay)
-	case stopped, !v.mayRestart():
+	case stopped, !v.mayRestart(), why == broken && !late:
 		return v.retry(last, number, since, last.Spec.Strategy, retryDelay)
 	default:
 		return v.fallBack(last, number, since)

@@ -353,5 +353,22 @@ func (o *observation) lastUpdate(m *doryv1alpha1.ProcessorMigration) bool {
 	return false
 }
 
+// imageless says that the pod's container never ran, because its image or its configuration cannot be had.
+func imageless(p *corev1.Pod) bool {
+	if p == nil {
+		return false
+	}
+	container := pod.ContainerStatus(p)
+	if container == nil || container.State.Waiting == nil || container.RestartCount > 0 {
+		return false
+	}
+	switch container.State.Waiting.Reason {
+	case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError":
+		return true
+	default:
+		return false
+	}
+}
+
 // bound says whether the pod has a node.
 func bound(p *corev1.Pod) bool { return p != nil && p.Spec.NodeName != "" }

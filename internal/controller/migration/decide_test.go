@@ -292,6 +292,8 @@ func TestDecideToGiveUp(t *testing.T) {
 		"called off when the source ends":     {given(with("m", 0, in("HandingOff", 0, ""), stopping, calledOffAlready), ending), "await"},
 		"overdue without a node":              {given(with("m", 60*second, in("Placing", 50*second, ""), within(60)), sameRevision, targetPod(unbound)), "enter-rolling-back DeadlineExceeded"},
 		"overdue and not ready":               {given(with("m", 60*second, in("Starting", 50*second, ""), within(60)), sameRevision, targetPod(unready)), "enter-rolling-back DeadlineExceeded"},
+		"overdue without an image":            {given(with("m", 60*second, in("Starting", 20*second, ""), within(60)), sameRevision, targetPod(waiting("ImagePullBackOff"))), "enter-rolling-back TargetImageUnavailable"},
+		"overdue and crashing":                {given(with("m", 60*second, in("Starting", 20*second, ""), within(60)), sameRevision, targetPod(waiting("CrashLoopBackOff"))), "enter-rolling-back DeadlineExceeded"},
 		"overdue in the handoff":              {given(with("m", 60*second, in("HandingOff", second, ""), within(60)), targetPod()), "enter-rolling-back DeadlineExceeded"},
 		"overdue after the handoff":           {given(with("m", 60*second, in("HandingOff", second, ""), within(60)), targetPod(), handedOver), "check-target"},
 		"overdue when the source ends":        {given(with("m", 60*second, in("HandingOff", second, ""), stopping, within(60)), ending), "await"},
