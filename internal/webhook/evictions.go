@@ -77,6 +77,7 @@ func requestOf(review admission.Request) (drain.Request, error) {
 		return request, nil
 	}
 	request.DryRun = request.DryRun || slices.Contains(options.DryRun, metav1.DryRunAll)
+	request.GracePeriodSeconds = options.GracePeriodSeconds
 	if options.Preconditions != nil && options.Preconditions.UID != nil {
 		request.UID = *options.Preconditions.UID
 	}

@@ -70,7 +70,7 @@ func TestWhatTheDeskIsAsked(t *testing.T) {
 		"a dry run, as the eviction says": {
 			options: &metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}, want: drain.Request{Pod: pod, DryRun: true},
 		},
-		"at once": {options: metav1.NewDeleteOptions(0), want: drain.Request{Pod: pod}},
+		"at once": {options: metav1.NewDeleteOptions(0), want: drain.Request{Pod: pod, GracePeriodSeconds: new(int64(0))}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			desk := &stub{answer: drain.Answer{Allowed: true}}

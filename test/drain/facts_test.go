@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/fence"
 	"github.com/dory-io/dory/test/processkubelet"
 )
 
@@ -302,6 +303,27 @@ func TestForceAndNoGrace(t *testing.T) {
 		t.Errorf("it did not wait:\n%s", output)
 	}
 	w.counts("a", "n1")
+	w.whole("a")
+}
+
+// Nor does a drain with no time for anybody cut short what a processor saves at its end.
+func TestNoGraceForAProcessorThatIsRestarted(t *testing.T) {
+	w := newWorld(t)
+	w.start(alone).ready()
+	pod := w.counter("a", "n1", func(p *doryv1alpha1.Processor) { p.Spec.Migration.Strategy = doryv1alpha1.MigrationStopAndCopy })
+	shared.kubelet.SetDelays(processkubelet.Delays{Stop: slowStart})
+	at := int64(0)
+	w.until("the pod is gone", func() error {
+		err := w.evict(pod.Name, func(e *policyv1.Eviction) { e.DeleteOptions = &metav1.DeleteOptions{GracePeriodSeconds: &at} })
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		if now := w.pod(pod.Name); now != nil && now.DeletionGracePeriodSeconds != nil && *now.DeletionGracePeriodSeconds != 5 && !fence.Ended(now) {
+			t.Fatalf("pod %s has %d s for its end (%v)", pod.Name, *now.DeletionGracePeriodSeconds, err)
+		}
+		return fmt.Errorf("it is there: %w", err)
+	})
+	w.counts("a", pod.Spec.NodeName)
 	w.whole("a")
 }
 

@@ -32,15 +32,20 @@ const triggered = "Eviction triggered evacuation"
 
 // answer is what an asker is told about a pod.
 func answer(r Request, v *view) conclusion {
-	c := conclude(r.UID, v)
+	c := conclude(r, v)
 	if r.DryRun {
 		return v.tried(c)
 	}
 	return c
 }
 
-func conclude(uid types.UID, v *view) conclusion {
-	if reason, message, free := v.free(uid); free {
+func conclude(r Request, v *view) conclusion {
+	reason, message, free := v.free(r.UID)
+	switch {
+	case reason == ReasonTerminating && !r.DryRun && v.hurries(r.GracePeriodSeconds):
+		return v.refuse(ReasonRetiring, nil, fmt.Sprintf("pod %s is ending and may be saving its state, for which it has time until %s",
+			v.pod.Name, v.pod.DeletionTimestamp.UTC().Format(time.RFC3339)))
+	case free:
 		return allow(reason, message)
 	}
 	if m := v.active(); m != nil {
@@ -83,6 +88,13 @@ func (v *view) free(uid types.UID) (reason, message string, yes bool) {
 		return ReasonSuspended, fmt.Sprintf("spec.suspend of Processor %s is true", v.name()), true
 	}
 	return "", "", false
+}
+
+// hurries says whether a pod that is ending would have less time for it than it was given. The API server would take that for
+// a new, shorter grace period.
+func (v *view) hurries(graceSeconds *int64) bool {
+	given := v.pod.DeletionGracePeriodSeconds
+	return graceSeconds != nil && given != nil && *graceSeconds < *given && v.now.Before(v.pod.DeletionTimestamp.Time)
 }
 
 // partOf answers for a pod that is the source or the target of the move under way.

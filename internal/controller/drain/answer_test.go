@@ -225,6 +225,36 @@ func TestAnswerToWhomADrainDoesNotConcern(t *testing.T) {
 	}
 }
 
+// What an instance was given to save its state is not taken from it by an eviction with less.
+func TestAnswerToWhoHurriesAnEnd(t *testing.T) {
+	ending := aPod(func(p *corev1.Pod) {
+		p.DeletionTimestamp, p.DeletionGracePeriodSeconds = new(metav1.NewTime(now.Add(20*time.Second))), new(int64(35))
+	})
+	for name, test := range map[string]struct {
+		v    *view
+		r    Request
+		want string
+	}{
+		"as long as it says":          {given(ending), Request{}, "go Terminating"},
+		"as long as it has":           {given(ending), Request{GracePeriodSeconds: new(int64(35))}, "go Terminating"},
+		"longer":                      {given(ending), Request{GracePeriodSeconds: new(int64(60))}, "go Terminating"},
+		"less":                        {given(ending), Request{GracePeriodSeconds: new(int64(34))}, "wait Retiring"},
+		"none":                        {given(ending), Request{GracePeriodSeconds: new(int64(0))}, "wait Retiring"},
+		"none, without its Processor": {given(ending, func(v *view) { v.processor = nil }), Request{GracePeriodSeconds: new(int64(0))}, "wait Retiring"},
+		"none, on trial":              {given(ending), Request{GracePeriodSeconds: new(int64(0)), DryRun: true}, "go Terminating"},
+		"none, and it ended":          {given(ending, aPod(func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed })), Request{GracePeriodSeconds: new(int64(0))}, "go Finished"},
+		"none, after its time":        {given(ending, func(v *view) { v.now = now.Add(21 * time.Second) }), Request{GracePeriodSeconds: new(int64(0))}, "go Terminating"},
+		"another pod":                 {given(ending), Request{GracePeriodSeconds: new(int64(0)), UID: "another"}, "go AnotherPod"},
+		"none, while it works":        {given(), Request{GracePeriodSeconds: new(int64(0))}, "wait Queued make 1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c := answer(test.r, test.v); c.String() != test.want {
+				t.Errorf("concluded %q, want %q: %s", c, test.want, c.Message)
+			}
+		})
+	}
+}
+
 func TestAnswerWhileAMoveIsUnderWay(t *testing.T) {
 	nowhere := func(p *corev1.Pod) {
 		p.Spec.NodeName = ""

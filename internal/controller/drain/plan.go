@@ -103,7 +103,7 @@ func (o *observation) empty(p *plan, v *view) {
 		return
 	}
 	v.settled = !v.leave.announced
-	c := conclude("", v)
+	c := conclude(Request{}, v)
 	if c.Allowed {
 		return // Its end is whoever's who takes the node away.
 	}

@@ -13,6 +13,8 @@ type Request struct {
 	// DryRun asks what would be answered, and makes nothing. Where a move would be made or is under way, and nothing is
 	// known to be in its way, that is Allowed: whoever only tries must not wait for a move that nobody begins.
 	DryRun bool
+	// GracePeriodSeconds is how long the pod is to have for its end; nil is as long as it says itself.
+	GracePeriodSeconds *int64
 	// By is who asks, for events: "eviction" or "eviction request".
 	By string
 }
