@@ -272,6 +272,31 @@ var _ = Describe("A drain", func() {
 		}
 	})
 
+	It("moves a processor off the node after an Update that was to carry it away is rolled back", func() {
+		c := start(2, settings{proactive: true})
+		p := c.apply("cam", "n1", func(p *doryv1alpha1.Processor) {
+			p.Spec.Update = &doryv1alpha1.ProcessorUpdate{Strategy: doryv1alpha1.UpdateOnDelete}
+		})
+		c.kubelet.SetDelays(slow)
+		m := &doryv1alpha1.ProcessorMigration{
+			ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: "update"},
+			Spec:       doryv1alpha1.ProcessorMigrationSpec{Processor: p.Name, Reason: doryv1alpha1.MigrationUpdate, TargetNode: "n2"},
+		}
+		Expect(k8s.Create(ctx, m)).To(Succeed())
+		phase := func() doryv1alpha1.MigrationPhase {
+			Expect(k8s.Get(ctx, client.ObjectKeyFromObject(m), m)).To(Succeed())
+			return m.Status.Phase
+		}
+		Eventually(phase).Should(Equal(doryv1alpha1.MigrationStarting))
+		c.cordon("n1", true)
+		Consistently(func() int { return len(c.migrations(p)) }).Should(Equal(1), "the Update carries it away")
+		Expect(k8s.Patch(ctx, m, client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"cancel":true}}`)))).To(Succeed())
+		Eventually(phase).Should(Equal(doryv1alpha1.MigrationRolledBack))
+		c.kubelet.SetDelays(processkubelet.Delays{})
+		c.worksOn(p, "n2")
+		c.whole(p)
+	})
+
 	It("answers evictions while a move goes back, and moves the processor after it", func() {
 		c := start(2, settings{})
 		p := c.apply("cam", "n1")

@@ -157,8 +157,8 @@ type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 
 func (r *Reconciler) ofMigration(ctx context.Context, m *doryv1alpha1.ProcessorMigration) []reconcile.Request {
 	var nodes []string
-	if m.Spec.Reason == doryv1alpha1.MigrationDrain {
-		nodes = append(nodes, r.sourceNode(ctx, m))
+	if source := r.sourceNode(ctx, m); m.Spec.Reason == doryv1alpha1.MigrationDrain || r.mayBeLeft(ctx, source) {
+		nodes = append(nodes, source) // Also for the move of somebody else, which was to take it away and may have gone back.
 	}
 	if r.mayBeLeft(ctx, m.Status.TargetNode) {
 		nodes = append(nodes, m.Status.TargetNode) // Also after its end: what it brought there has to leave again.
