@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/lookup"
 )
 
@@ -112,6 +113,11 @@ func (r *Reconciler) act(ctx context.Context, o *observation, p plan) error {
 		now.cancelled[c.migration.UID] = true
 		r.events.calledOff(c)
 	}
+	for _, m := range p.label {
+		if err := label(ctx, r.client, m, o.name); err != nil {
+			failed = append(failed, err)
+		}
+	}
 	for _, c := range p.attempts {
 		if err := r.maker.make(ctx, order{
 			attempt: c.attempt, processor: c.processor, node: o.name, by: "drain", message: c.Message, fallback: c.Reason == ReasonFallingBack,
@@ -122,6 +128,17 @@ func (r *Reconciler) act(ctx context.Context, o *observation, p plan) error {
 	r.tell(o, p, before, now)
 	r.told.keep(o.name, now)
 	return errors.Join(failed...)
+}
+
+// label notes for the sake of which node the migration is, as those that are made while it is being left say from the start.
+func label(ctx context.Context, c client.Client, m *doryv1alpha1.ProcessorMigration, node string) error {
+	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"labels":{%q:%q}}}`, doryv1alpha1.LabelDrainedNode, nodeLabel(node)))
+	named := &doryv1alpha1.ProcessorMigration{}
+	named.Namespace, named.Name = m.Namespace, m.Name
+	if err := c.Patch(ctx, named, patch); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("noting in ProcessorMigration %s/%s that node %s is being left: %w", m.Namespace, m.Name, node, err)
+	}
+	return nil
 }
 
 // tell says of every instance that finds no place why, once for every reason.

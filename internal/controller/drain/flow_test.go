@@ -105,6 +105,21 @@ var _ = Describe("A drain", func() {
 		c.told("ProcessorMigration", m.Name, drain.EventWithdrawn, "node n2 is not being left any more")
 	})
 
+	It("is withdrawn also where it began before the node was seen to be cordoned", func() {
+		c := start(2, settings{})
+		p := c.apply("cam", "n1")
+		source := c.instance(p)
+		c.kubelet.SetDelays(slow)
+		c.ask(client.ObjectKeyFromObject(source))
+		m := c.drainOf(p)
+		Expect(m.Labels).NotTo(HaveKey(doryv1alpha1.LabelDrainedNode))
+		c.cordon("n1", true)
+		c.drainOf(p, func(m *doryv1alpha1.ProcessorMigration) bool { return m.Labels[doryv1alpha1.LabelDrainedNode] == "n1" })
+		c.cordon("n1", false)
+		c.drainOf(p, in(doryv1alpha1.MigrationRolledBack), because(doryv1alpha1.MigrationReasonCancelled))
+		Expect(c.worksOn(p, "n1").Name).To(Equal(source.Name))
+	})
+
 	It("takes a move elsewhere whose target's node starts to leave", func() {
 		c := start(3, settings{proactive: true})
 		p := c.apply("cam", "n1")

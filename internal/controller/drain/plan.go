@@ -2,6 +2,7 @@ package drain
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,6 +25,8 @@ type observation struct {
 type plan struct {
 	// attempts are the moves to make.
 	attempts []conclusion
+	// label are the moves to be told of the node that is being left.
+	label []*doryv1alpha1.ProcessorMigration
 	// cancel are the moves to call off.
 	cancel []cancellation
 	// stuck are the instances whose move finds no place.
@@ -62,6 +65,7 @@ func decide(o *observation) plan {
 		if message, yes := v.stuck(); yes {
 			p.stuck = append(p.stuck, stuck{v, message})
 		}
+		p.label = append(p.label, unlabelled(v)...)
 		o.empty(&p, v)
 	}
 	return p
@@ -89,6 +93,17 @@ func (o *observation) withdrawn(v *view) (cancellation, bool) {
 		return cancellation{m, v.processor, EventWithdrawn, fmt.Sprintf("ProcessorMigration %s is called off: node %s is not being left any more", m.Name, o.name)}, true
 	}
 	return cancellation{}, false
+}
+
+// unlabelled are the drains of a node that is being left which do not say so: they were made before, or where that was not
+// known yet. Without the label they would not be withdrawn.
+func unlabelled(v *view) []*doryv1alpha1.ProcessorMigration {
+	if !v.leave.yes() {
+		return nil
+	}
+	return slices.DeleteFunc(v.attempts(), func(m *doryv1alpha1.ProcessorMigration) bool {
+		return m.Ended() || m.Labels[doryv1alpha1.LabelDrainedNode] != ""
+	})
 }
 
 // settledFate says that a migration is on its way back already.

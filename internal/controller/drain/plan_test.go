@@ -86,6 +86,9 @@ func TestLeaving(t *testing.T) {
 // String says in one line what is planned.
 func (p plan) String() string {
 	var words []string
+	for _, m := range p.label {
+		words = append(words, "label "+m.Name)
+	}
 	for _, c := range p.cancel {
 		words = append(words, c.reason+" "+c.migration.Name)
 	}
@@ -123,9 +126,11 @@ func TestPlan(t *testing.T) {
 		"cordoned":                           {v: given(leaves(left))},
 		"cordoned, proactive":                {v: given(leaves(left)), proactive: true, want: "wait Queued make 1"},
 		"announced":                          {v: given(leaves(goes)), want: "wait Queued make 1"},
-		"on its way":                         {v: given(leaves(goes), attempt(1, 0, in("Placing")))},
+		"on its way":                         {v: given(leaves(goes), attempt(1, 0, in("Placing"), drained))},
+		"on its way since before it was":     {v: given(leaves(left), attempt(1, 0, in("Placing"))), want: "label cam-drain-aaaabbbb-1"},
+		"over since before it was":           {v: given(leaves(left), attempt(1, 80*second, failed(0, "Cancelled")))},
 		"by an Update":                       {v: given(leaves(goes), move("u", in("Starting")))},
-		"no place":                           {v: given(leaves(goes), attempt(1, 0, in("Placing")), nowhere), want: "stuck: 0/3 nodes"},
+		"no place":                           {v: given(leaves(goes), attempt(1, 0, in("Placing"), drained), nowhere), want: "stuck: 0/3 nodes"},
 		"no place, on a node that stays":     {v: given(attempt(1, 0, in("Placing")), nowhere), want: "stuck: 0/3 nodes"},
 		"no place for an Update":             {v: given(leaves(goes), move("u", in("Placing")), nowhere)},
 		"again later":                        {v: given(leaves(goes), attempt(1, 80*second, failed(0, "TargetUnschedulable"))), want: "after 5s"},
