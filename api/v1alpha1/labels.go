@@ -38,6 +38,9 @@ const (
 	// AnnotationDrainSince, on a ProcessorMigration with the reason Drain, is when the first attempt to move its source
 	// began. The patience of whoever drains counts from it.
 	AnnotationDrainSince = "dory.io/drain-since"
+	// AnnotationMisledTo, on a ProcessorMigration that was called off, is the node that its target was on, which is being
+	// left itself.
+	AnnotationMisledTo = "dory.io/misled-to"
 	// AnnotationStateKey, on the Secret with a namespace's state token, tells by which key the token was made.
 	AnnotationStateKey = "dory.io/state-key"
 	// AnnotationProcessorID carries the processor's id on objects whose label cannot hold it.

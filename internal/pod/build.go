@@ -56,6 +56,8 @@ type Move struct {
 	Node string
 	// AvoidNode is where to run only if there is no other place.
 	AvoidNode string
+	// Leave says that AvoidNode is no place at all.
+	Leave bool
 }
 
 // Build makes the pod. Its error is about spec.podTemplate, the only part of a valid Processor that can be wrong.

@@ -388,16 +388,26 @@ func TestATargetGoesToItsNodeWhateverTheOverlaySays(t *testing.T) {
 			p := processor(func(p *doryv1alpha1.Processor) {
 				p.Spec.PodTemplate = &doryv1alpha1.PodTemplateOverlay{Spec: &runtime.RawExtension{Raw: []byte(overlay)}}
 			})
-			target := build(t, p, func(in *pod.Input) { in.Move = &pod.Move{Migration: "m", Node: "n2", AvoidNode: "n1"} })
-			terms := target.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
-			for i, term := range terms {
-				fields := term.MatchFields
-				if len(fields) != 1 || fields[0].Key != "metadata.name" || fields[0].Operator != corev1.NodeSelectorOpIn || fields[0].Values[0] != "n2" {
-					t.Errorf("term %d of %d = %+v, want it to name n2", i, len(terms), term)
+			for _, test := range []struct {
+				move     pod.Move
+				operator corev1.NodeSelectorOperator
+				node     string
+			}{
+				{pod.Move{Migration: "m", Node: "n2", AvoidNode: "n1"}, corev1.NodeSelectorOpIn, "n2"},
+				{pod.Move{Migration: "m", Node: "n2", AvoidNode: "n1", Leave: true}, corev1.NodeSelectorOpIn, "n2"},
+				{pod.Move{Migration: "m", AvoidNode: "n1", Leave: true}, corev1.NodeSelectorOpNotIn, "n1"},
+			} {
+				target := build(t, p, func(in *pod.Input) { in.Move = &test.move })
+				terms := target.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
+				for i, term := range terms {
+					fields := term.MatchFields
+					if len(fields) != 1 || fields[0].Key != "metadata.name" || fields[0].Operator != test.operator || fields[0].Values[0] != test.node {
+						t.Errorf("term %d of %d = %+v, want it to say %s %s", i, len(terms), term, test.operator, test.node)
+					}
 				}
-			}
-			if len(terms) == 0 {
-				t.Error("no term names the node")
+				if len(terms) == 0 {
+					t.Errorf("no term says %s %s", test.operator, test.node)
+				}
 			}
 		})
 	}

@@ -105,8 +105,12 @@ func direct(pod *corev1.Pod, move *Move) {
 		return
 	}
 	affinity := nodeAffinityOf(pod)
-	if move.Node != "" {
-		pin(affinity, move.Node)
+	switch {
+	case move.Node != "":
+		require(affinity, corev1.NodeSelectorOpIn, move.Node)
+		return
+	case move.Leave:
+		require(affinity, corev1.NodeSelectorOpNotIn, move.AvoidNode)
 		return
 	}
 	affinity.PreferredDuringSchedulingIgnoredDuringExecution = append(affinity.PreferredDuringSchedulingIgnoredDuringExecution,
@@ -125,14 +129,14 @@ func nodeAffinityOf(pod *corev1.Pod) *corev1.NodeAffinity {
 	return pod.Spec.Affinity.NodeAffinity
 }
 
-// pin adds the node to every term, because the terms are alternatives.
-func pin(affinity *corev1.NodeAffinity, node string) {
+// require adds the node to every term, because the terms are alternatives.
+func require(affinity *corev1.NodeAffinity, operator corev1.NodeSelectorOperator, node string) {
 	if affinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
 		affinity.RequiredDuringSchedulingIgnoredDuringExecution = &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{}}}
 	}
 	terms := affinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
 	for i := range terms {
-		terms[i].MatchFields = append(terms[i].MatchFields, nodeNamed(corev1.NodeSelectorOpIn, node))
+		terms[i].MatchFields = append(terms[i].MatchFields, nodeNamed(operator, node))
 	}
 }
 

@@ -141,9 +141,13 @@ func stopAndCopy(m *doryv1alpha1.ProcessorMigration) {
 
 func cancelled(m *doryv1alpha1.ProcessorMigration) { m.Spec.Cancel = new(true) }
 
+func misled(m *doryv1alpha1.ProcessorMigration) {
+	metav1.SetMetaDataAnnotation(&m.ObjectMeta, doryv1alpha1.AnnotationMisledTo, "n2")
+}
+
 func since(ago time.Duration) detail {
 	return func(m *doryv1alpha1.ProcessorMigration) {
-		m.Annotations = map[string]string{doryv1alpha1.AnnotationDrainSince: now.Add(-ago).Format(time.RFC3339)}
+		metav1.SetMetaDataAnnotation(&m.ObjectMeta, doryv1alpha1.AnnotationDrainSince, now.Add(-ago).Format(time.RFC3339))
 	}
 }
 
@@ -347,6 +351,8 @@ func TestAnswerToOneAttemptAfterTheOther(t *testing.T) {
 		"the target was taken away for too long":   {given(attempt(2, 5*second, since(75*second), failed(2*second, "TargetLost"))), "wait FallingBack make 3 StopAndCopy"},
 		"the spec changed":                         {given(attempt(1, 5*second, failed(second, "Superseded"))), "wait Queued make 2"},
 		"it was called off":                        {given(attempt(1, 200*second, cancelled, failed(second, "Cancelled"))), "wait Queued make 2"},
+		"it led to a node that is left":            {given(attempt(1, 200*second, misled, cancelled, failed(second, "Cancelled"))), "wait Waiting after 4s"},
+		"it led there again and again":             {given(attempt(9, 20*second, since(5*time.Hour), misled, cancelled, failed(time.Minute, "Cancelled"))), "wait Queued make 10"},
 		"a restart was called off":                 {given(attempt(2, 200*second, stopAndCopy, cancelled, failed(2*second, "Cancelled"))), "wait Queued make 3"},
 		"it never began":                           {given(attempt(1, 80*second, failed(second, "DeadlineExceeded"), neverBegan)), "wait Queued make 2"},
 		"not ready, so it never began":             {given(unready, attempt(1, 80*second, failed(second, "WaitingForInstance"), neverBegan)), "wait Waiting after 4s"},
@@ -391,6 +397,17 @@ func TestAttempt(t *testing.T) {
 	}
 	if stays := answer(Request{}, given()).attempt; stays.Labels[doryv1alpha1.LabelDrainedNode] != "" {
 		t.Errorf("a move off a node that stays has the label of a drain: %v", stays.Labels)
+	}
+}
+
+// How long it takes already is not forgotten, nor why.
+func TestAttemptAfterOneThatWasMisled(t *testing.T) {
+	c := answer(Request{}, given(attempt(2, 20*time.Second, since(90*time.Second), misled, cancelled, failed(15*time.Second, "Cancelled"))))
+	if c.attempt == nil || c.attempt.Annotations[doryv1alpha1.AnnotationDrainSince] != "2026-11-21T11:58:30Z" {
+		t.Errorf("made %+v", c.attempt)
+	}
+	if !strings.Contains(c.Message, "MoveLedToDrainedNode: target pod "+other+" came to node n2, which is being left, too") {
+		t.Errorf("says %q", c.Message)
 	}
 }
 

@@ -50,6 +50,9 @@ func failureOf(m *doryv1alpha1.ProcessorMigration) failure {
 	s := m.Status
 	switch s.Reason {
 	case doryv1alpha1.MigrationReasonCancelled:
+		if m.Annotations[doryv1alpha1.AnnotationMisledTo] != "" {
+			return roomless
+		}
 		return withdrawn
 	case doryv1alpha1.MigrationReasonSuperseded, doryv1alpha1.MigrationReasonSourceReplaced, doryv1alpha1.MigrationReasonTargetLost:
 		return disturbed
@@ -162,14 +165,18 @@ func (v *view) mayRestart() bool {
 
 // retry makes another attempt, after a while.
 func (v *view) retry(last *doryv1alpha1.ProcessorMigration, number int, since time.Time, strategy doryv1alpha1.MigrationStrategy, base time.Duration) conclusion {
-	said := fmt.Sprintf("ProcessorMigration %s was given up (%s: %s)", last.Name, last.Status.Reason, last.Status.Message)
+	reason, message := last.Status.Reason, last.Status.Message
+	if node := last.Annotations[doryv1alpha1.AnnotationMisledTo]; node != "" {
+		reason, message = EventMisled, fmt.Sprintf("target pod %s came to node %s, which is being left, too", last.Status.TargetPod, node)
+	}
+	said := fmt.Sprintf("ProcessorMigration %s was given up (%s: %s)", last.Name, reason, message)
 	if wait := v.backoff(last, number, base); wait > 0 {
 		c := v.refuse(ReasonWaiting, nil, fmt.Sprintf("%s of Processor %s: %s; the next attempt is at %s", triggered, v.name(), said, v.now.Add(wait).UTC().Format(time.RFC3339)))
 		c.Migration = last.Name
 		c.Causes = []metav1.StatusCause{
 			{Type: CausePhase, Message: string(last.Status.Phase), Field: last.Name},
-			{Type: CauseReason, Message: last.Status.Reason, Field: last.Name},
-			{Type: CauseWaitsFor, Message: last.Status.Message, Field: last.Name},
+			{Type: CauseReason, Message: reason, Field: last.Name},
+			{Type: CauseWaitsFor, Message: message, Field: last.Name},
 		}
 		c.after, c.doubtful = wait, true
 		return c

@@ -166,7 +166,7 @@ func (d *Desk) Withdraw(ctx context.Context, r Request) error {
 		if m.Ended() || settledFate(m) || v.committed(m) {
 			continue
 		}
-		c := cancellation{m, v.processor, EventWithdrawn, fmt.Sprintf("ProcessorMigration %s is called off: pod %s may stay", m.Name, v.pod.Name)}
+		c := cancellation{m, v.processor, "", EventWithdrawn, fmt.Sprintf("ProcessorMigration %s is called off: pod %s may stay", m.Name, v.pod.Name)}
 		if err := callOff(ctx, d.client, c); err != nil {
 			return err
 		}
@@ -177,7 +177,11 @@ func (d *Desk) Withdraw(ctx context.Context, r Request) error {
 
 // callOff sets spec.cancel. What the migration does about it is its own affair: after the commit, nothing.
 func callOff(ctx context.Context, c client.Client, what cancellation) error {
-	patch := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"cancel":true}}`))
+	body := `{"spec":{"cancel":true}}`
+	if what.misledTo != "" { // The next attempt goes by it.
+		body = fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}},"spec":{"cancel":true}}`, doryv1alpha1.AnnotationMisledTo, what.misledTo)
+	}
+	patch := client.RawPatch(types.MergePatchType, []byte(body))
 	m := &doryv1alpha1.ProcessorMigration{}
 	m.Namespace, m.Name = what.migration.Namespace, what.migration.Name
 	if err := c.Patch(ctx, m, patch); client.IgnoreNotFound(err) != nil {

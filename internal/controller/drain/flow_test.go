@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
@@ -161,6 +162,20 @@ var _ = Describe("A drain", func() {
 		Expect(c.worksOn(two, "n2").Name).To(Equal(pods[two]))
 		c.whole(one)
 		c.whole(two)
+	})
+
+	It("takes no processor back to the node that it leaves, whatever its pods tolerate", func() {
+		c := start(1, settings{})
+		p := c.apply("cam", "n1", func(p *doryv1alpha1.Processor) {
+			p.Spec.PodTemplate = &doryv1alpha1.PodTemplateOverlay{Spec: &runtime.RawExtension{Raw: []byte(`{"tolerations":[{"operator":"Exists"}]}`)}}
+		})
+		source := c.instance(p)
+		c.taint("n1", "karpenter.sh/disrupted")
+		c.told("Pod", source.Name, drain.EventUnplaceable, "no node fits")
+		Expect(c.working(p)).To(Equal(source.Name))
+		for _, m := range c.migrations(p) {
+			Expect(m.Status.TargetNode).To(BeEmpty())
+		}
 	})
 
 	It("is fair between two nodes with room for one, and lets the other wait with the reason", func() {

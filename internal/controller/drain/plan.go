@@ -40,8 +40,10 @@ type cancellation struct {
 	migration *doryv1alpha1.ProcessorMigration
 	// processor is for the events.
 	processor *doryv1alpha1.Processor
-	reason    string
-	message   string
+	// misledTo is the node that the move led to, if it is called off for that.
+	misledTo string
+	reason   string
+	message  string
 }
 
 // stuck is an instance that is to leave and that no node takes.
@@ -77,7 +79,7 @@ func (o *observation) misled(v *view) (cancellation, bool) {
 	if m == nil || m.Status.TargetPod != v.pod.Name || v.committed(m) || !v.leave.yes() || settledFate(m) {
 		return cancellation{}, false
 	}
-	return cancellation{m, v.processor, EventMisled, fmt.Sprintf(
+	return cancellation{m, v.processor, o.name, EventMisled, fmt.Sprintf(
 		"ProcessorMigration %s is called off: its target pod %s is on node %s, which is being left (%s)", m.Name, v.pod.Name, o.name, v.leave.why)}, true
 }
 
@@ -90,7 +92,7 @@ func (o *observation) withdrawn(v *view) (cancellation, bool) {
 		if m.Ended() || settledFate(m) || v.committed(m) || m.Labels[doryv1alpha1.LabelDrainedNode] != nodeLabel(o.name) {
 			continue
 		}
-		return cancellation{m, v.processor, EventWithdrawn, fmt.Sprintf("ProcessorMigration %s is called off: node %s is not being left any more", m.Name, o.name)}, true
+		return cancellation{m, v.processor, "", EventWithdrawn, fmt.Sprintf("ProcessorMigration %s is called off: node %s is not being left any more", m.Name, o.name)}, true
 	}
 	return cancellation{}, false
 }

@@ -153,6 +153,7 @@ func (r *Reconciler) targetOf(ctx context.Context, o *observation, m *doryv1alph
 	}
 	if m.Spec.Reason != doryv1alpha1.MigrationUpdate {
 		in.Move.AvoidNode = m.Status.SourceNode
+		in.Move.Leave = m.Spec.Reason == doryv1alpha1.MigrationDrain && m.Status.SourceNode != ""
 	}
 	if o.committed(m) {
 		in.Epoch = o.epoch.Spec.Epoch
