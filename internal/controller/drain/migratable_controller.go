@@ -170,12 +170,13 @@ func (r *Migratable) fromProcessor() handler.EventHandler {
 type basis struct {
 	generation          int64
 	node                string
+	handoffKnown        bool
 	handoff             bool
 	ready, checkpointed string
 }
 
 func basisOf(p *doryv1alpha1.Processor) basis {
-	b := basis{generation: p.Generation, handoff: ptr.Deref(p.Status.Handoff, false)}
+	b := basis{generation: p.Generation, handoffKnown: p.Status.Handoff != nil, handoff: ptr.Deref(p.Status.Handoff, false)}
 	if p.Status.Instance != nil {
 		b.node = p.Status.Instance.Node
 	}

@@ -100,3 +100,12 @@ func TestMigratable(t *testing.T) {
 		})
 	}
 }
+
+// What decides about the condition is looked at when it changes.
+func TestBasisKnowsWhatIsNotKnownYet(t *testing.T) {
+	unknown, incapable := &doryv1alpha1.Processor{}, &doryv1alpha1.Processor{}
+	incapable.Status.Handoff = new(false)
+	if basisOf(unknown) == basisOf(incapable) {
+		t.Error("that a processor has no handoff is no news after nothing was known of it")
+	}
+}
