@@ -65,7 +65,7 @@ func NewDesk(c DeskConfig) *Desk {
 	n := narrator{c.Recorder}
 	return &Desk{
 		client: c.Client, clock: c.Clock, viewer: viewer{c.Client, c.Clock, c.Options}, events: n, metrics: c.Metrics,
-		orders: newOrders(maker{c.Client, n}), options: c.Options,
+		orders: newOrders(maker{c.Client, n}, c.Clock), options: c.Options,
 	}
 }
 
@@ -129,10 +129,21 @@ func (d *Desk) Ask(ctx context.Context, r Request) (Answer, error) {
 	}
 	c := answer(r, v)
 	if !r.DryRun {
+		d.admit(&c)
 		d.follow(r, v, c)
 	}
 	d.metrics.answered(c.Reason, d.clock.Since(begun))
 	return c.Answer, nil
+}
+
+// admit says so where what is promised could not be done lately.
+func (d *Desk) admit(c *conclusion) {
+	if c.attempt == nil {
+		return
+	}
+	if err := d.orders.trouble(client.ObjectKeyFromObject(c.attempt)); err != nil {
+		c.Message += "; it could not be made so far, and is tried again: " + err.Error()
+	}
 }
 
 // follow does what the answer promises.

@@ -14,6 +14,8 @@ import (
 const (
 	// EventRequested: a move was made because of a drain.
 	EventRequested = "DrainRequested"
+	// EventRefused: a move cannot be made, because of a quota or a policy.
+	EventRefused = "DrainRefused"
 	// EventFallback: the processor is restarted, because it could not be moved while it works.
 	EventFallback = "DrainFallback"
 	// EventLetGo: the pod may be evicted without having handed over.
@@ -36,6 +38,12 @@ func (n narrator) requested(o order) {
 		kind, reason = corev1.EventTypeWarning, EventFallback
 	}
 	n.recorder.Eventf(o.processor, o.attempt, kind, reason, "Drain", "%s", short(fmt.Sprintf("%s asks that pod %s leaves node %s: %s", o.by, o.attempt.Spec.SourcePod, o.node, o.message)))
+}
+
+// refused tells of a move that the API server does not take.
+func (n narrator) refused(o order, err error) {
+	n.recorder.Eventf(o.processor, nil, corev1.EventTypeWarning, EventRefused, "Drain", "%s", short(fmt.Sprintf(
+		"Pod %s is to leave node %s, and its ProcessorMigration cannot be made: %v", o.attempt.Spec.SourcePod, o.node, err)))
 }
 
 func (n narrator) letGo(v *view, message string) {

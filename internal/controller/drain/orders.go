@@ -3,12 +3,14 @@ package drain
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -44,16 +46,28 @@ type maker struct {
 // orders are made one by one by a few workers, each name once.
 type orders struct {
 	maker maker
+	clock clock.PassiveClock
 	queue workqueue.TypedRateLimitingInterface[types.NamespacedName]
 
 	mu   sync.Mutex
 	open map[types.NamespacedName]order
+	// refused are those that could not be made lately, and why.
+	refused map[types.NamespacedName]refusal
 }
 
-func newOrders(m maker) *orders {
+// refusal is why a ProcessorMigration could not be made.
+type refusal struct {
+	err error
+	at  time.Time
+}
+
+// refusalMemory is how long that is told to those who ask.
+const refusalMemory = time.Minute
+
+func newOrders(m maker, clk clock.PassiveClock) *orders {
 	limiter := workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](firstRetry, lastRetry)
 	return &orders{
-		maker: m, open: map[types.NamespacedName]order{},
+		maker: m, clock: clk, open: map[types.NamespacedName]order{}, refused: map[types.NamespacedName]refusal{},
 		queue: workqueue.NewTypedRateLimitingQueueWithConfig(limiter, workqueue.TypedRateLimitingQueueConfig[types.NamespacedName]{Name: "drain-desk"}),
 	}
 }
@@ -97,6 +111,7 @@ func (q *orders) next(ctx context.Context) bool {
 		return true
 	}
 	err := q.maker.make(ctx, o)
+	q.remember(key, err)
 	if err != nil && q.queue.NumRequeues(key) < maxTries && ctx.Err() == nil {
 		log.FromContext(ctx).V(1).Info("trying again to make a ProcessorMigration", "cause", err.Error())
 		q.queue.AddRateLimited(key)
@@ -112,6 +127,28 @@ func (q *orders) next(ctx context.Context) bool {
 	return true
 }
 
+// remember keeps the last error, and forgets those that nobody asks about any more.
+func (q *orders) remember(key types.NamespacedName, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := q.clock.Now()
+	maps.DeleteFunc(q.refused, func(_ types.NamespacedName, r refusal) bool { return now.Sub(r.at) > refusalMemory })
+	delete(q.refused, key)
+	if err != nil {
+		q.refused[key] = refusal{err, now}
+	}
+}
+
+// trouble is why the ProcessorMigration could not be made lately; nil if nothing is known to be wrong.
+func (q *orders) trouble(key types.NamespacedName) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if r := q.refused[key]; q.clock.Since(r.at) <= refusalMemory {
+		return r.err
+	}
+	return nil
+}
+
 // make creates the migration. That it is there already is as good: its name says what it is for.
 func (k maker) make(ctx context.Context, o order) error {
 	ctx, cancel := context.WithTimeout(ctx, makeTimeout)
@@ -122,6 +159,9 @@ func (k maker) make(ctx context.Context, o order) error {
 	case apierrors.IsAlreadyExists(err), apierrors.IsNotFound(err): // Not found is a namespace that is gone.
 		return nil
 	case err != nil:
+		if apierrors.IsForbidden(err) || apierrors.IsInvalid(err) { // A quota or a policy: what a person has to mend.
+			k.events.refused(o, err)
+		}
 		return fmt.Errorf("creating ProcessorMigration %s/%s: %w", o.attempt.Namespace, o.attempt.Name, err)
 	}
 	o.attempt = made

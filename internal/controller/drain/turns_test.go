@@ -201,6 +201,37 @@ func TestDeskMakesOneMoveForManyEvictions(t *testing.T) {
 	}
 }
 
+// Whoever waits for a move that the API server does not take is told why.
+func TestDeskTellsWhyAMoveCannotBeMade(t *testing.T) {
+	c := clusterOf(t, interceptor.Funcs{Create: func(context.Context, client.WithWatch, client.Object, ...client.CreateOption) error {
+		return apierrors.NewForbidden(doryv1alpha1.GroupVersion.WithResource("processormigrations").GroupResource(), "cam", errors.New("exceeded quota"))
+	}}, working("cam", "n1")...)
+	d, recorder := deskOf(t, c)
+	request := Request{Pod: client.ObjectKey{Namespace: "vision", Name: "dory-cam-aaaabbbb"}, By: "eviction"}
+	ask := func() string {
+		t.Helper()
+		a, err := d.Ask(t.Context(), request)
+		if err != nil || a.Allowed {
+			t.Fatalf("answer %+v, error %v", a, err)
+		}
+		return a.Message
+	}
+	if said := ask(); strings.Contains(said, "quota") {
+		t.Errorf("says %q before it was tried", said)
+	}
+	d.orders.next(t.Context())
+	if said := ask(); !strings.Contains(said, "exceeded quota") {
+		t.Errorf("says %q", said)
+	}
+	if said := <-recorder.Events; !strings.Contains(said, EventRefused) || !strings.Contains(said, "exceeded quota") {
+		t.Errorf("an event says %q", said)
+	}
+	d.clock.(*clocktesting.FakeClock).Step(refusalMemory + time.Second)
+	if said := ask(); strings.Contains(said, "quota") {
+		t.Errorf("says %q though that is long ago", said)
+	}
+}
+
 func TestDeskMakesNothingForADryRun(t *testing.T) {
 	c := clusterOf(t, interceptor.Funcs{}, working("cam", "n1")...)
 	d, _ := deskOf(t, c)
