@@ -169,6 +169,13 @@ func (t *Turns) active(ctx context.Context) ([]Mover, error) {
 		m := &list.Items[i]
 		delete(t.granted, m.UID)
 		delete(t.waiting, m.UID)
+		idle, err := t.placeless(ctx, m)
+		if err != nil {
+			return nil, err
+		}
+		if idle {
+			continue
+		}
 		found = append(found, Mover{Key: client.ObjectKeyFromObject(m), Node: m.Status.SourceNode})
 	}
 	for uid, a := range t.granted {
@@ -183,6 +190,16 @@ func (t *Turns) active(ctx context.Context) ([]Mover, error) {
 		found = append(found, a.Mover)
 	}
 	return found, nil
+}
+
+// placeless moves take no turn away from others: the scheduler has found no node for their targets, and all they do is wait.
+func (t *Turns) placeless(ctx context.Context, m *doryv1alpha1.ProcessorMigration) (bool, error) {
+	if m.Status.Phase != doryv1alpha1.MigrationPlacing || m.Status.TargetPod == "" {
+		return false, nil
+	}
+	target, err := lookup.Get[corev1.Pod](ctx, t.reader, types.NamespacedName{Namespace: m.Namespace, Name: m.Status.TargetPod})
+	_, yes := unplaced(target)
+	return yes, err
 }
 
 // mover describes whom a migration moves, as far as the caches know.

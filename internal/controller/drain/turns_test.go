@@ -140,6 +140,25 @@ func TestTurnsLetNoMoreBeginThanTheyMay(t *testing.T) {
 	}
 }
 
+// Moves that find no place keep nobody waiting who may find one.
+func TestTurnsDoNotCountWhatFindsNoPlace(t *testing.T) {
+	stuck, next := queued("cam0"), queued("cam1")
+	stuck.Status.Phase, stuck.Status.SourceNode, stuck.Status.TargetPod = doryv1alpha1.MigrationPlacing, "n1", "target"
+	target := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "vision", Name: "target"}}
+	c := clusterOf(t, interceptor.Funcs{}, append(append(working("cam0", "n1"), working("cam1", "n1")...), stuck, next, target)...)
+	turns := NewTurns(c, clocktesting.NewFakeClock(now), Limits{PerNode: 1, Total: 1})
+	if waitsFor, err := turns.Turn(t.Context(), next); err != nil || waitsFor == "" {
+		t.Errorf("it may begin while another seeks a node (%v)", err)
+	}
+	target.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Message: "0/3 nodes"}}
+	if err := c.Status().Update(t.Context(), target); err != nil {
+		t.Fatal(err)
+	}
+	if waitsFor, err := turns.Turn(t.Context(), next); err != nil || waitsFor != "" {
+		t.Errorf("it waits for %q, while the other finds none (%v)", waitsFor, err)
+	}
+}
+
 func deskOf(t *testing.T, c client.Client) (*Desk, *events.FakeRecorder) {
 	t.Helper()
 	m, err := NewMetrics(prometheus.NewRegistry())
