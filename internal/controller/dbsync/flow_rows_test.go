@@ -148,7 +148,9 @@ var _ = Describe("rows", func() {
 		w.run(patient)
 		w.rows("a")
 		w.settled(1)
-		Expect(w.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'LISTEN dory_changes' AND datname = current_database()`)).To(Equal(int64(1)))
+		Eventually(func() int64 {
+			return w.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'LISTEN dory_changes' AND datname = current_database()`)
+		}).Should(Equal(int64(1)))
 		w.rows("b")
 		w.settled(2)
 	})
