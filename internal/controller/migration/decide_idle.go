@@ -363,7 +363,7 @@ func imageless(p *corev1.Pod) bool {
 		return false
 	}
 	switch container.State.Waiting.Reason {
-	case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError":
+	case "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "CreateContainerConfigError":
 		return true
 	default:
 		return false

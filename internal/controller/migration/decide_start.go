@@ -95,11 +95,8 @@ func awaitReady(o *observation, m *doryv1alpha1.ProcessorMigration, remaining de
 
 // delay is the reason for which a target is not ready.
 func delay(p *corev1.Pod) string {
-	if container := pod.ContainerStatus(p); container != nil && container.State.Waiting != nil {
-		switch container.State.Waiting.Reason {
-		case "ErrImagePull", "ImagePullBackOff":
-			return ReasonTargetImage
-		}
+	if imageless(p) {
+		return ReasonTargetImage
 	}
 	return ReasonTargetNotReady
 }
