@@ -289,20 +289,20 @@ func TestAGuestSavesNothing(t *testing.T) {
 				Var(p, "n", 0)
 				r := start(t, p, nothing)
 				time.Sleep(time.Minute)
-				if p.Sequence() < 30 || backend.doc.Metadata.Position != (Position{Epoch: 7, Sequence: 3}) {
-					t.Errorf("it is at sequence %d, saved %s", p.Sequence(), backend.doc.Metadata.Position)
+				if p.Sequence() < 30 || backend.position() != (Position{Epoch: 7, Sequence: 3}) {
+					t.Errorf("it is at sequence %d, saved %s", p.Sequence(), backend.position())
 				}
 				if promoted {
 					if got := ask(p, http.MethodPost, "/handoff/promote", `{"epoch":8}`); got.code != http.StatusOK {
 						t.Fatalf("%+v", got)
 					}
 					time.Sleep(6 * time.Second)
-					if backend.doc.Metadata.Epoch != 8 {
-						t.Errorf("saved %s", backend.doc.Metadata.Position)
+					if backend.position().Epoch != 8 {
+						t.Errorf("saved %s", backend.position())
 					}
 				}
 				r.shutDown()
-				if got := backend.doc.Metadata.Position; (got.Epoch == 8) != promoted {
+				if got := backend.position(); (got.Epoch == 8) != promoted {
 					t.Errorf("saved %s at its end", got)
 				}
 			})

@@ -89,6 +89,13 @@ func (m *memory) saved() string {
 	return string(m.doc.Payload)
 }
 
+// position is that of the last save.
+func (m *memory) position() Position {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.doc.Metadata.Position
+}
+
 func document(payload string, epoch, sequence int64) *Document {
 	doc := &Document{Payload: json.RawMessage(payload)}
 	doc.Metadata.ProcessorID = "p-1"
