@@ -266,7 +266,8 @@ var _ = Describe("A drain", func() {
 		broken(c)
 		c.ask(client.ObjectKeyFromObject(source))
 		c.drainOf(p, in(doryv1alpha1.MigrationRolledBack), because(doryv1alpha1.MigrationReasonDeadlineExceeded))
-		Expect(c.ask(client.ObjectKeyFromObject(source))).To(And(HaveField("Allowed", false), HaveField("Reason", drain.ReasonWaiting)))
+		Eventually(func() drain.Answer { return c.ask(client.ObjectKeyFromObject(source)) }).
+			Should(And(HaveField("Allowed", false), HaveField("Reason", drain.ReasonWaiting)))
 		Expect(c.working(p)).To(Equal(source.Name))
 		mended(c)
 		c.evict(source)
