@@ -281,6 +281,12 @@ func apply(namespace string, changes ...func(*doryv1alpha1.Processor)) *doryv1al
 		Expect(client.IgnoreNotFound(k8s.Delete(context.Background(), p))).To(Succeed())
 	})
 	counts(p, "")
+	// An instance that nobody has seen ready is not moved to a changed spec, but replaced.
+	Eventually(func(g Gomega) {
+		fresh := &doryv1alpha1.Processor{}
+		g.Expect(k8s.Get(context.Background(), client.ObjectKeyFromObject(p), fresh)).To(Succeed())
+		g.Expect(fresh.Status.Phase).To(Equal(doryv1alpha1.ProcessorRunning))
+	}).Should(Succeed())
 	return p
 }
 
