@@ -93,10 +93,14 @@ func awaitReady(o *observation, m *doryv1alpha1.ProcessorMigration, remaining de
 	return wait(remaining)
 }
 
-// delay is the reason for which a target is not ready.
+// delay is the reason for which a target is not ready. A registry may be away for a while; that the image is not on the node
+// and may not be pulled is the spec's own word.
 func delay(p *corev1.Pod) string {
-	if imageless(p) {
-		return ReasonTargetImage
+	if container := pod.ContainerStatus(p); container != nil && container.State.Waiting != nil {
+		switch container.State.Waiting.Reason {
+		case "ErrImagePull", "ImagePullBackOff":
+			return ReasonTargetImage
+		}
 	}
 	return ReasonTargetNotReady
 }
