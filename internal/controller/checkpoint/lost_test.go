@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -20,6 +21,22 @@ func copyAt(epoch, sequence int64, at time.Time, checksum, pod string) *statesto
 
 func stored(copies ...*statestore.Copy) *statestore.Inventory {
 	return &statestore.Inventory{Copies: copies}
+}
+
+// A process that starts while the database is away goes on from chunks, which have to go once the database has its state.
+func TestAdoptKnowsWhatBecomesObsoleteWhileTheDatabaseIsAway(t *testing.T) {
+	chunks := copyAt(1, 7, noon, "shown", "old")
+	chunks.Storage = doryv1alpha1.CheckpointChunks
+	found := stored(chunks)
+	found.Problems = []statestore.Problem{{Storage: doryv1alpha1.CheckpointDatabase, Away: true, Err: errors.New("no connection")}}
+	e := &entry{}
+	e.adopt(counts(1, 7), found)
+	if e.previous != doryv1alpha1.CheckpointChunks {
+		t.Errorf("the chunks would stay for ever: previous is %q", e.previous)
+	}
+	if e.raw != "" {
+		t.Error("the state counts as stored, though the database may hold a newer one")
+	}
 }
 
 // counts is what an SDK shows that counts; plain is one that does not.

@@ -108,12 +108,9 @@ func (e *entry) adopt(b beginning, found *statestore.Inventory) {
 	if newest == nil {
 		return
 	}
-	e.saved = newest.Bare()
-	if len(found.Problems) > 0 {
-		return // Nothing is removed, and all is written again, while not everything can be read.
-	}
-	e.previous = newest.Storage
-	if newest.Checksum == b.checksum {
+	// What a newer save elsewhere makes obsolete is known even while another place cannot be read: only that can be newer.
+	e.saved, e.previous = newest.Bare(), newest.Storage
+	if newest.Checksum == b.checksum && len(found.Problems) == 0 {
 		e.raw = b.state.RawChecksum
 	}
 }
