@@ -1,6 +1,11 @@
 package webhook
 
 import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
@@ -42,6 +47,19 @@ func TestDepartingReplicaKeepsNoConnections(t *testing.T) {
 	if ask(); !ask() {
 		t.Fatal("connections are not kept, so this test shows nothing")
 	}
+	spare, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer spare.Close()
+	if _, err := fmt.Fprintf(spare, "POST %s HTTP/1.1\r\nHost: spare\r\nContent-Length: 0\r\n\r\n", Path); err != nil {
+		t.Fatal(err)
+	}
+	answers := bufio.NewReader(spare)
+	response, err := http.ReadResponse(answers, nil)
+	if err != nil || response.Close {
+		t.Fatalf("a spare connection is not kept: %v", err)
+	}
 
 	told := make(chan error, 1)
 	go func() {
@@ -61,7 +79,14 @@ func TestDepartingReplicaKeepsNoConnections(t *testing.T) {
 		t.Errorf("the kubelet may end the replica at once: %v", err)
 	default:
 	}
-	clock.Step(departureTime)
+	clock.Step(quietTime)
+	if _, err := answers.ReadByte(); !errors.Is(err, io.EOF) {
+		t.Errorf("an idle connection is not closed before somebody uses it again: %v", err)
+	}
+	for !clock.HasWaiters() {
+		time.Sleep(time.Millisecond) // Until the rest is waited for.
+	}
+	clock.Step(departureTime - quietTime)
 	if err := <-told; err != nil {
 		t.Error(err)
 	}
