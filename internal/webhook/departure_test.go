@@ -47,7 +47,7 @@ func TestDepartingReplicaKeepsNoConnections(t *testing.T) {
 	if ask(); !ask() {
 		t.Fatal("connections are not kept, so this test shows nothing")
 	}
-	spare, err := net.Dial("tcp", server.Listener.Addr().String())
+	spare, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", server.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,10 @@ func TestDepartingReplicaKeepsNoConnections(t *testing.T) {
 	}
 	answers := bufio.NewReader(spare)
 	response, err := http.ReadResponse(answers, nil)
-	if err != nil || response.Close {
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := response.Body.Close(); err != nil || response.Close {
 		t.Fatalf("a spare connection is not kept: %v", err)
 	}
 
