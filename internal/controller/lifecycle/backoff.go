@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/pod"
 )
 
 const (
@@ -83,7 +84,7 @@ func delay(failures int32) time.Duration {
 // forgetFailures clears the count once the instance has been ready for long enough, and looks again by then. Since when it
 // is ready is the kubelet's word; by the operator's own clock, which may be ahead, the last failure must be as long ago.
 func forgetFailures(o *observation, p *plan, holder *corev1.Pod) {
-	if p.backoff == nil || !ready(holder) {
+	if p.backoff == nil || !pod.Ready(holder) {
 		return
 	}
 	left := max(readySince(holder).Add(backoffReset).Sub(o.now), p.backoff.LastFailureTime.Add(backoffReset).Sub(o.now))

@@ -119,8 +119,8 @@ func adoptable(o *observation, holder *corev1.Pod) *corev1.Pod {
 }
 
 func preferred(a, b *corev1.Pod) bool {
-	if ready(a) != ready(b) {
-		return ready(a)
+	if pod.Ready(a) != pod.Ready(b) {
+		return pod.Ready(a)
 	}
 	return a.CreationTimestamp.Before(&b.CreationTimestamp)
 }

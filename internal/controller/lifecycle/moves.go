@@ -91,7 +91,7 @@ func update(o *observation, p *plan, holder *corev1.Pod) {
 
 // movable: an instance that does not answer has no state to hand over.
 func movable(o *observation, holder *corev1.Pod) bool {
-	return ready(holder) && o.nodes[holder.Spec.NodeName] == nodeReady
+	return pod.Ready(holder) && o.nodes[holder.Spec.NodeName] == nodeReady
 }
 
 // sameRevision: only the liveness path is wrong, as it was learned after the first start. The kubelet would end the
@@ -176,9 +176,9 @@ func updatePrefix(o *observation, revision string) string {
 
 // lastUpdate is the highest number of an attempt that is there.
 func lastUpdate(o *observation, revision string) int {
-	last := 0
+	prefix, last := updatePrefix(o, revision), 0
 	for _, m := range o.migrations {
-		if strings.HasPrefix(m.Name, updatePrefix(o, revision)) {
+		if strings.HasPrefix(m.Name, prefix) {
 			last = max(last, numberOf(m.Name))
 		}
 	}

@@ -85,31 +85,18 @@ func locationOf(pod *corev1.Pod) doryv1alpha1.Location {
 }
 
 func restarts(p *corev1.Pod) int32 {
-	if container := containerStatus(p); container != nil {
+	if container := pod.ContainerStatus(p); container != nil {
 		return container.RestartCount
 	}
 	return 0
 }
 
-// containerStatus is the processor's container. Adopted pods may call it otherwise; then it is the first.
-func containerStatus(p *corev1.Pod) *corev1.ContainerStatus {
-	for i := range p.Status.ContainerStatuses {
-		if p.Status.ContainerStatuses[i].Name == pod.ContainerName {
-			return &p.Status.ContainerStatuses[i]
-		}
-	}
-	if len(p.Status.ContainerStatuses) > 0 {
-		return &p.Status.ContainerStatuses[0]
-	}
-	return nil
-}
-
-func since(pod *corev1.Pod) *metav1.Time {
-	if ready(pod) {
-		t := readySince(pod)
+func since(p *corev1.Pod) *metav1.Time {
+	if pod.Ready(p) {
+		t := readySince(p)
 		return &t
 	}
-	t := pod.CreationTimestamp
+	t := p.CreationTimestamp
 	return &t
 }
 
@@ -147,52 +134,50 @@ func phaseOf(reason string) doryv1alpha1.ProcessorPhase {
 	}
 }
 
-func describePod(o *observation, pod *corev1.Pod) view {
+func describePod(o *observation, p *corev1.Pod) view {
 	no := metav1.ConditionFalse
 	switch {
-	case pod.DeletionTimestamp != nil:
-		wait := waitingFor(o, pod)
+	case p.DeletionTimestamp != nil:
+		wait := waitingFor(o, p)
 		return view{doryv1alpha1.ProcessorStopping, no, wait.reason, wait.message}
-	case pod.Spec.NodeName == "":
-		return describeUnscheduled(pod)
-	case o.nodes[pod.Spec.NodeName] != nodeReady:
+	case p.Spec.NodeName == "":
+		return describeUnscheduled(p)
+	case o.nodes[p.Spec.NodeName] != nodeReady:
 		return view{doryv1alpha1.ProcessorUnhealthy, metav1.ConditionUnknown, doryv1alpha1.ReasonNodeLost, fmt.Sprintf(
-			"node %s is not ready, so nobody can say how pod %s is; it is not replaced before its end is proven", pod.Spec.NodeName, pod.Name)}
-	case ready(pod):
-		return view{doryv1alpha1.ProcessorRunning, metav1.ConditionTrue, doryv1alpha1.ReasonRunning, fmt.Sprintf("pod %s is ready", pod.Name)}
+			"node %s is not ready, so nobody can say how pod %s is; it is not replaced before its end is proven", p.Spec.NodeName, p.Name)}
+	case pod.Ready(p):
+		return view{doryv1alpha1.ProcessorRunning, metav1.ConditionTrue, doryv1alpha1.ReasonRunning, fmt.Sprintf("pod %s is ready", p.Name)}
 	default:
-		return describeUnready(pod)
+		return describeUnready(p)
 	}
 }
 
-func describeUnscheduled(pod *corev1.Pod) view {
-	for _, condition := range pod.Status.Conditions {
-		if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse {
-			return view{doryv1alpha1.ProcessorPending, metav1.ConditionFalse, doryv1alpha1.ReasonUnschedulable, condition.Message}
-		}
+func describeUnscheduled(p *corev1.Pod) view {
+	if condition := pod.Condition(p, corev1.PodScheduled); condition != nil && condition.Status == corev1.ConditionFalse {
+		return view{doryv1alpha1.ProcessorPending, metav1.ConditionFalse, doryv1alpha1.ReasonUnschedulable, condition.Message}
 	}
-	return view{doryv1alpha1.ProcessorPending, metav1.ConditionFalse, doryv1alpha1.ReasonStarting, fmt.Sprintf("pod %s waits for a node", pod.Name)}
+	return view{doryv1alpha1.ProcessorPending, metav1.ConditionFalse, doryv1alpha1.ReasonStarting, fmt.Sprintf("pod %s waits for a node", p.Name)}
 }
 
-func describeUnready(pod *corev1.Pod) view {
+func describeUnready(p *corev1.Pod) view {
 	no := metav1.ConditionFalse
-	container := containerStatus(pod)
+	container := pod.ContainerStatus(p)
 	switch {
 	case container != nil && container.State.Waiting != nil && !harmless(container.State.Waiting.Reason):
 		waiting := container.State.Waiting
 		return view{
 			doryv1alpha1.ProcessorUnhealthy, no, doryv1alpha1.ReasonContainerWaiting,
-			fmt.Sprintf("pod %s: %s: %s", pod.Name, waiting.Reason, waiting.Message),
+			fmt.Sprintf("pod %s: %s: %s", p.Name, waiting.Reason, waiting.Message),
 		}
-	case container != nil && (container.RestartCount > 0 || wasReady(pod, container)):
+	case container != nil && (container.RestartCount > 0 || wasReady(p, container)):
 		return view{
 			doryv1alpha1.ProcessorUnhealthy, no, doryv1alpha1.ReasonNotReady,
-			fmt.Sprintf("pod %s on node %s does not answer /ready with 200, after %d restarts", pod.Name, pod.Spec.NodeName, container.RestartCount),
+			fmt.Sprintf("pod %s on node %s does not answer /ready with 200, after %d restarts", p.Name, p.Spec.NodeName, container.RestartCount),
 		}
 	default:
 		return view{
 			doryv1alpha1.ProcessorStarting, no, doryv1alpha1.ReasonStarting,
-			fmt.Sprintf("pod %s starts on node %s", pod.Name, pod.Spec.NodeName),
+			fmt.Sprintf("pod %s starts on node %s", p.Name, p.Spec.NodeName),
 		}
 	}
 }
@@ -203,8 +188,8 @@ func harmless(reason string) bool {
 }
 
 // wasReady: readiness changed after the container started, which it only does by getting ready first.
-func wasReady(pod *corev1.Pod, container *corev1.ContainerStatus) bool {
-	condition := readyCondition(pod)
+func wasReady(p *corev1.Pod, container *corev1.ContainerStatus) bool {
+	condition := pod.Condition(p, corev1.PodReady)
 	running := container.State.Running
 	return condition != nil && running != nil && condition.LastTransitionTime.After(running.StartedAt.Time)
 }
@@ -223,23 +208,9 @@ func reportUpdated(o *observation, status *doryv1alpha1.ProcessorStatus, holder 
 	}
 }
 
-func readyCondition(pod *corev1.Pod) *corev1.PodCondition {
-	for i := range pod.Status.Conditions {
-		if pod.Status.Conditions[i].Type == corev1.PodReady {
-			return &pod.Status.Conditions[i]
-		}
-	}
-	return nil
-}
-
-func ready(pod *corev1.Pod) bool {
-	condition := readyCondition(pod)
-	return condition != nil && condition.Status == corev1.ConditionTrue
-}
-
-func readySince(pod *corev1.Pod) metav1.Time {
-	if condition := readyCondition(pod); condition != nil {
+func readySince(p *corev1.Pod) metav1.Time {
+	if condition := pod.Condition(p, corev1.PodReady); condition != nil {
 		return condition.LastTransitionTime
 	}
-	return pod.CreationTimestamp
+	return p.CreationTimestamp
 }

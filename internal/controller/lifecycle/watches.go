@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/pod"
 )
 
 // The indexes of the informer caches, by what they index.
@@ -153,8 +154,8 @@ func add(q requestQueue, canWait bool, requests []reconcile.Request) {
 }
 
 // comingUp says whether the pod was made and nothing more is known of it.
-func comingUp(pod *corev1.Pod) bool {
-	return alive(pod) && pod.DeletionTimestamp == nil && !ready(pod) && restarts(pod) == 0
+func comingUp(p *corev1.Pod) bool {
+	return alive(p) && p.DeletionTimestamp == nil && !pod.Ready(p) && restarts(p) == 0
 }
 
 func (r *Reconciler) fromEpoch() handler.EventHandler {
