@@ -72,9 +72,9 @@ const (
 	MigrationReasonSuperseded = "Superseded"
 	// MigrationReasonTargetNotReady: the target has a node and does not get ready.
 	MigrationReasonTargetNotReady = "TargetNotReady"
-	// ReasonTargetImage: the target's container cannot be made on its node, because its image, or what it is configured
+	// MigrationReasonTargetImage: the target's container cannot be made on its node, because its image, or what it is configured
 	// with, cannot be had there.
-	ReasonTargetImage = "TargetImageUnavailable"
+	MigrationReasonTargetImage = "TargetImageUnavailable"
 	// MigrationReasonTargetInvalid: no pod can be made from the spec.
 	MigrationReasonTargetInvalid = "TargetInvalid"
 	// MigrationReasonTargetHasNoHandoff: the target's image cannot take part in a live move.

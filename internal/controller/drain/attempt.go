@@ -56,7 +56,7 @@ func failureOf(m *doryv1alpha1.ProcessorMigration) failure {
 		return withdrawn
 	case doryv1alpha1.MigrationReasonSuperseded, doryv1alpha1.MigrationReasonSourceReplaced, doryv1alpha1.MigrationReasonTargetLost:
 		return disturbed
-	case doryv1alpha1.MigrationReasonTargetUnschedulable, doryv1alpha1.MigrationReasonTargetRejected, doryv1alpha1.ReasonTargetImage:
+	case doryv1alpha1.MigrationReasonTargetUnschedulable, doryv1alpha1.MigrationReasonTargetRejected, doryv1alpha1.MigrationReasonTargetImage:
 		return roomless
 	case doryv1alpha1.MigrationReasonSourceUnavailable, doryv1alpha1.MigrationReasonStateUnauthorized,
 		doryv1alpha1.MigrationReasonStateInvalid, doryv1alpha1.MigrationReasonStateTooLarge:

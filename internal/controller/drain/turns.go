@@ -169,7 +169,7 @@ func (t *Turns) active(ctx context.Context) ([]Mover, error) {
 		m := &list.Items[i]
 		delete(t.granted, m.UID)
 		delete(t.waiting, m.UID)
-		idle, err := t.placeless(ctx, m)
+		idle, err := t.findsNoNode(ctx, m)
 		if err != nil {
 			return nil, err
 		}
@@ -192,8 +192,8 @@ func (t *Turns) active(ctx context.Context) ([]Mover, error) {
 	return found, nil
 }
 
-// placeless moves take no turn away from others: the scheduler has found no node for their targets, and all they do is wait.
-func (t *Turns) placeless(ctx context.Context, m *doryv1alpha1.ProcessorMigration) (bool, error) {
+// findsNoNode says of a move that it takes no turn away from others: the scheduler has found no node for its target, and all it does is wait.
+func (t *Turns) findsNoNode(ctx context.Context, m *doryv1alpha1.ProcessorMigration) (bool, error) {
 	if m.Status.Phase != doryv1alpha1.MigrationPlacing || m.Status.TargetPod == "" {
 		return false, nil
 	}

@@ -102,7 +102,7 @@ func TestDecide(t *testing.T) {
 		"update failed, waited long enough":     {given(updateOf("u-1", "SourceUnavailable", 31*time.Second), epoch(7, "a"), instancePod("a", 7, otherSpec)), "update by cam-update-98b368bc-1; "},
 		"third update failed, others collected": {given(updateOf("cam-update-98b368bc-3", "SourceUnavailable", 31*time.Second), epoch(7, "a"), instancePod("a", 7, otherSpec)), "UpdateRolledBack; "},
 		"third update failed, waited as long":   {given(updateOf("cam-update-98b368bc-3", "SourceUnavailable", 121*time.Second), epoch(7, "a"), instancePod("a", 7, otherSpec)), "update by cam-update-98b368bc-4; "},
-		"update failed for want of an image":    {given(updateOf("u-1", doryv1alpha1.ReasonTargetImage, 31*time.Second), epoch(7, "a"), instancePod("a", 7, otherSpec)), "update by cam-update-98b368bc-1; "},
+		"update failed for want of an image":    {given(updateOf("u-1", doryv1alpha1.MigrationReasonTargetImage, 31*time.Second), epoch(7, "a"), instancePod("a", 7, otherSpec)), "update by cam-update-98b368bc-1; "},
 		"update superseded and wanted again":    {given(updateOf("u-1", "Superseded", time.Second), epoch(7, "a"), instancePod("a", 7, otherSpec)), "update by cam-update-98b368bc-1; "},
 		"spec is back at what it was":           {given(updated("a0", "b0"), epoch(7, "a"), instancePod("a", 7, otherSpec)), "update by cam-update-98b368bc-2; "},
 		"update succeeded, target not yet seen": {given(updated("a", "b"), epoch(7, "a"), instancePod("a", 7, otherSpec)), ""},

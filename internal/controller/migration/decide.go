@@ -167,7 +167,7 @@ func overdue(o *observation, m *doryv1alpha1.ProcessorMigration) (outcome, bool)
 	}
 	reason := ReasonDeadlineExceeded
 	if m.Status.Phase == doryv1alpha1.MigrationStarting && imageless(o.target) {
-		reason = doryv1alpha1.ReasonTargetImage
+		reason = ReasonTargetImage
 	}
 	return outcome{reason, fmt.Sprintf("the target had not taken over within %d s (spec.activeDeadlineSeconds): %s",
 		*m.Spec.ActiveDeadlineSeconds, lastSeen(o, m))}, true

@@ -47,7 +47,7 @@ const (
 	// ReasonTargetNotReady has a target that did not become ready in time, or cannot.
 	ReasonTargetNotReady = doryv1alpha1.MigrationReasonTargetNotReady
 	// ReasonTargetImage has a target whose image cannot be pulled. The registry may be to blame, or its node, as well as the spec.
-	ReasonTargetImage = doryv1alpha1.ReasonTargetImage
+	ReasonTargetImage = doryv1alpha1.MigrationReasonTargetImage
 	// ReasonTargetHasNoHandoff has a target that does not support the handoff that its source does.
 	ReasonTargetHasNoHandoff = doryv1alpha1.MigrationReasonTargetHasNoHandoff
 	// ReasonTargetLost has a target that ended, or is being deleted.
