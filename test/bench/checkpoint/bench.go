@@ -58,15 +58,13 @@ func (b *bench) run(ctx context.Context) (err error) {
 		return err
 	}
 	b.progress = report.NewProgress(b.clock)
-	const watched = 2 * time.Second
-	busy, err := meter.BusyPercent(ctx, b.clock, watched)
+	busy, err := meter.Busy(ctx, b.clock, b.progress.Say)
 	if err != nil {
 		return err
 	}
-	b.progress.Say("the machine is %.0f %% busy with other things", busy)
 	b.figures = report.Figures{
 		"processors": b.processors, "state_bytes": b.stateBytes, "interval_s": b.interval.Seconds(),
-		"machine_busy_before_pct": meter.Rounded(busy, 0),
+		"machine_busy_before_pct": busy,
 	}
 	b.failed = make(chan error, 1)
 	b.fleet = newFleet(b.clock, b.stateBytes)

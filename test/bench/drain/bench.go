@@ -45,13 +45,11 @@ func (b *bench) run(ctx context.Context) (err error) {
 		return err
 	}
 	b.progress = report.NewProgress(b.clock)
-	const watched = 2 * time.Second
-	busy, err := meter.BusyPercent(ctx, b.clock, watched)
+	busy, err := meter.Busy(ctx, b.clock, b.progress.Say)
 	if err != nil {
 		return err
 	}
-	b.progress.Say("the machine is %.0f %% busy with other things", busy)
-	b.figures = report.Figures{"machine_busy_before_pct": meter.Rounded(busy, 0), "processors": b.processors, "rounds": b.rounds}
+	b.figures = report.Figures{"machine_busy_before_pct": busy, "processors": b.processors, "rounds": b.rounds}
 	if b.cluster, err = cluster.Connect(ctx, "bench-drain-"); err != nil {
 		return err
 	}

@@ -11,6 +11,20 @@ import (
 	"k8s.io/utils/clock"
 )
 
+// watched is how long the machine is looked at before a benchmark begins.
+const watched = 2 * time.Second
+
+// Busy looks at the machine before a benchmark starts its own processes, tells how busy it is with other things, and answers
+// that in whole percent.
+func Busy(ctx context.Context, clk clock.Clock, say func(format string, args ...any)) (float64, error) {
+	busy, err := BusyPercent(ctx, clk, watched)
+	if err != nil {
+		return 0, err
+	}
+	say("the machine is %.0f %% busy with other things", busy)
+	return Rounded(busy, 0), nil
+}
+
 // BusyPercent says how busy all processors of the machine are together, from 0 to 100, watched for a while. Before a
 // benchmark starts its own processes, this is what others take from it.
 func BusyPercent(ctx context.Context, clk clock.Clock, during time.Duration) (float64, error) {

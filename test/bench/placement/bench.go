@@ -46,8 +46,9 @@ type bench struct {
 
 // side is one of the two that are compared.
 type side struct {
-	key, scheduler string
-	rounds         []round
+	// process is the program that places the pods.
+	key, scheduler, process string
+	rounds                  []round
 }
 
 func (b *bench) run(ctx context.Context) (err error) {
@@ -55,13 +56,11 @@ func (b *bench) run(ctx context.Context) (err error) {
 		return fmt.Errorf("-nodes=%d -pods=%d -rounds=%d: use 1, 2 and 1 or more", b.nodes, b.pods, b.rounds)
 	}
 	b.progress = report.NewProgress(b.clock)
-	const watched = 2 * time.Second
-	busy, err := meter.BusyPercent(ctx, b.clock, watched)
+	busy, err := meter.Busy(ctx, b.clock, b.progress.Say)
 	if err != nil {
 		return err
 	}
-	b.progress.Say("the machine is %.0f %% busy with other things", busy)
-	b.figures = report.Figures{"nodes": b.nodes, "pods": b.pods, "rounds": b.rounds, "machine_busy_before_pct": meter.Rounded(busy, 0)}
+	b.figures = report.Figures{"nodes": b.nodes, "pods": b.pods, "rounds": b.rounds, "machine_busy_before_pct": busy}
 	defer func() {
 		if b.rig != nil {
 			err = errors.Join(err, b.rig.Close())
@@ -96,7 +95,10 @@ func (b *bench) start(ctx context.Context) error {
 
 // compare takes turns, so that what the machine does meanwhile meets both.
 func (b *bench) compare(ctx context.Context) error {
-	sides := []*side{{key: "kube_scheduler", scheduler: corev1.DefaultSchedulerName}, {key: "dory", scheduler: pod.SchedulerName}}
+	sides := []*side{
+		{key: "kube_scheduler", scheduler: corev1.DefaultSchedulerName, process: "kube-scheduler"},
+		{key: "dory", scheduler: pod.SchedulerName, process: "dory-operator"},
+	}
 	for n := range b.rounds {
 		for _, s := range sides {
 			r, err := b.play(ctx, s, n)

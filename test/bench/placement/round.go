@@ -72,7 +72,7 @@ func (b *bench) play(ctx context.Context, s *side, n int) (round, error) {
 	if err := <-profiled; err != nil {
 		return round{}, err
 	}
-	r := round{took: took, seconds: meter.Difference(before, after), process: map[bool]string{true: "kube-scheduler", false: "dory-operator"}[s.scheduler == corev1.DefaultSchedulerName]}
+	r := round{took: took, seconds: meter.Difference(before, after), process: s.process}
 	for i, at := range seen {
 		r.waited = append(r.waited, at.Sub(created[i]))
 	}

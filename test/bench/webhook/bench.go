@@ -65,13 +65,11 @@ func (b *bench) run(ctx context.Context) (err error) {
 		return err
 	}
 	b.progress = report.NewProgress(b.clock)
-	const watched = 2 * time.Second
-	busy, err := meter.BusyPercent(ctx, b.clock, watched)
+	busy, err := meter.Busy(ctx, b.clock, b.progress.Say)
 	if err != nil {
 		return err
 	}
-	b.progress.Say("the machine is %.0f %% busy with other things", busy)
-	b.figures = report.Figures{"processors": b.processors, "others": b.others, "machine_busy_before_pct": meter.Rounded(busy, 0)}
+	b.figures = report.Figures{"processors": b.processors, "others": b.others, "machine_busy_before_pct": busy}
 	defer func() {
 		if b.rig != nil {
 			err = errors.Join(err, b.rig.Close())
