@@ -18,6 +18,17 @@ var leaving = corev1.Taint{Key: "karpenter.sh/disrupted", Effect: corev1.TaintEf
 
 var reservation = corev1.Taint{Key: reserved, Effect: corev1.TaintEffectNoSchedule}
 
+// reservedNodes are all of them.
+var reservedNodes = []string{"drained-0", "drained-1"}
+
+// welcomeAll takes from them what is left of earlier drains.
+func (w *world) welcomeAll() {
+	w.Helper()
+	for _, node := range reservedNodes {
+		w.taint(node)
+	}
+}
+
 // onReserved lets a processor run on the nodes that are drained, and on no others.
 func onReserved(p *doryv1alpha1.Processor) {
 	p.Spec.Placement = &doryv1alpha1.ProcessorPlacement{NodeSelector: map[string]string{reserved: "true"}}

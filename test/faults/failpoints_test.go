@@ -148,6 +148,94 @@ var stories = map[string]story{
 			}
 		},
 	},
+	"leaves its node": {
+		before: func(w *world, name string) { w.counts(name, onReserved) },
+		then: func(w *world, name string) {
+			w.taint(w.worksOn(name).Spec.NodeName, leaving)
+		},
+		ends: func(w *world, name string) {
+			w.until("it has left its node", func() error {
+				node, err := w.node(w.worksOn(name).Spec.NodeName)
+				if err == nil && len(node.Spec.Taints) > 1 {
+					err = fmt.Errorf("it is on node %s, which is drained", node.Name)
+				}
+				return errors.Join(err, w.allEnded(name))
+			})
+			w.wants(w.prove(name).whole())
+		},
+	},
+	"may stay": {
+		before: func(w *world, name string) {
+			w.counts(name, onReserved)
+			for _, node := range reservedNodes {
+				w.taint(node, leaving) // so that there is nowhere to go
+			}
+			w.until("the move waits for a node", func() error {
+				all, err := w.migrations(name)
+				if err == nil && (len(all) != 1 || all[0].Status.Phase != doryv1alpha1.MigrationPlacing) {
+					err = fmt.Errorf("%d moves", len(all))
+				}
+				return err
+			})
+		},
+		then: func(w *world, name string) { w.taint(w.worksNow(name).Spec.NodeName) },
+		ends: func(w *world, name string) {
+			w.until("the move was called off", func() error { return w.allEnded(name) })
+			if pod := w.worksOn(name); pod.Labels[doryv1alpha1.LabelEpoch] != "1" {
+				w.Errorf("pod %s of epoch %s works instead of the first", pod.Name, pod.Labels[doryv1alpha1.LabelEpoch])
+			}
+		},
+	},
+	"is sent away before its node leaves": {
+		before: func(w *world, name string) {
+			w.counts(name, onReserved)
+			source := w.worksOn(name)
+			for _, node := range reservedNodes {
+				if node != source.Spec.NodeName {
+					w.taint(node, leaving)
+				}
+			}
+			w.move(name, name+"-drain-1", func(m *doryv1alpha1.ProcessorMigration) {
+				m.Spec.Reason, m.Spec.SourcePod = doryv1alpha1.MigrationDrain, source.Name
+			})
+		},
+		then: func(w *world, name string) { w.taint(w.worksNow(name).Spec.NodeName, leaving) },
+		ends: func(w *world, name string) {
+			w.until("the move knows for the sake of which node it is", func() error {
+				all, err := w.migrations(name)
+				if err == nil && (len(all) != 1 || all[0].Labels[doryv1alpha1.LabelDrainedNode] == "") {
+					err = fmt.Errorf("%+v", all)
+				}
+				return err
+			})
+		},
+	},
+}
+
+func (w *world) node(name string) (*corev1.Node, error) {
+	node := &corev1.Node{}
+	return node, shared.k8s.Get(w.Context(), client.ObjectKey{Name: name}, node)
+}
+
+// worksNow is the pod that holds the epoch, also while another one starts.
+func (w *world) worksNow(name string) *corev1.Pod {
+	w.Helper()
+	epoch, err := w.epoch(name)
+	w.must(err)
+	pod, err := w.pod(epoch.Spec.Holder)
+	w.must(err)
+	return pod
+}
+
+func (w *world) allEnded(name string) error {
+	all, err := w.migrations(name)
+	if err == nil && len(all) == 0 {
+		return errors.New("there is no move")
+	}
+	for i := range all {
+		err = errors.Join(err, unended(&all[i]))
+	}
+	return err
 }
 
 func (w *world) onePod(name string) error { return w.pods(name, 1) }
@@ -177,12 +265,18 @@ var storyOf = map[string]string{
 	"lifecycleBeforeRelease": "is suspended",
 	"lifecycleAfterRelease":  "is suspended",
 	"lifecycleBeforeAdopt":   "is adopted",
+	"drainBeforeMake":        "leaves its node",
+	"drainAfterMake":         "leaves its node",
+	"drainBeforeCallOff":     "may stay",
+	"drainAfterCallOff":      "may stay",
+	"drainBeforeLabel":       "is sent away before its node leaves",
+	"drainAfterLabel":        "is sent away before its node leaves",
 }
 
-// ownFailpoints are those that this package tests: another room's have their own tests.
-func ownFailpoints() []string {
+// failpointsOf are those whose names begin so.
+func failpointsOf(rooms ...string) []string {
 	return slices.DeleteFunc(slices.Clone(shared.failpoints), func(name string) bool {
-		return !strings.HasPrefix(name, "fence") && !strings.HasPrefix(name, "lifecycle")
+		return !slices.ContainsFunc(rooms, func(room string) bool { return strings.HasPrefix(name, room) })
 	})
 }
 
@@ -190,11 +284,28 @@ func ownFailpoints() []string {
 func TestOperatorKilledAtEachFailpoint(t *testing.T) {
 	w := newWorld(t)
 	w.watch()
+	w.killAtEach(failpointsOf("fence", "lifecycle"), func(string) {})
+}
+
+// The same at every write of a drain's own. The steps of its moves are met in TestOperatorKilledAtEachStepOfAMove.
+func TestOperatorKilledAtEachWriteOfADrain(t *testing.T) {
+	w := newWorld(t)
+	w.watchEpochs()
+	w.killAtEach(failpointsOf("drain"), func(name string) {
+		// What is left would be in the way of the next.
+		w.must(shared.k8s.Delete(t.Context(), &doryv1alpha1.Processor{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name}}))
+		w.until("its pods are gone", func() error { return w.pods(name, 0) })
+		w.welcomeAll()
+	})
+}
+
+func (w *world) killAtEach(failpoints []string, tidy func(name string)) {
+	w.Helper()
 	o := w.start(shared.brittle, alone)
-	for i, failpoint := range ownFailpoints() {
+	for i, failpoint := range failpoints {
 		story, ok := stories[storyOf[failpoint]]
 		if !ok {
-			t.Errorf("no story comes to the failpoint %s: add it to storyOf", failpoint)
+			w.Errorf("no story comes to the failpoint %s: add it to storyOf", failpoint)
 			continue
 		}
 		name := fmt.Sprintf("f-%d", i)
@@ -205,6 +316,7 @@ func TestOperatorKilledAtEachFailpoint(t *testing.T) {
 		o.kill()
 		o = w.start(shared.brittle, alone)
 		story.ends(w, name)
+		tidy(name)
 	}
 }
 

@@ -181,9 +181,9 @@ func (s *servers) startKubelet() error {
 	for i := range 3 {
 		nodes = append(nodes, processkubelet.Node{Name: fmt.Sprint("node-", i), Labels: map[string]string{"workload-type": "application"}})
 	}
-	for i := range 2 {
+	for _, name := range reservedNodes {
 		nodes = append(nodes, processkubelet.Node{
-			Name: fmt.Sprint("drained-", i), Taints: []corev1.Taint{reservation},
+			Name: name, Taints: []corev1.Taint{reservation},
 			Labels: map[string]string{"workload-type": "application", reserved: "true"},
 		})
 	}

@@ -135,7 +135,10 @@ func label(ctx context.Context, c client.Client, m *doryv1alpha1.ProcessorMigrat
 	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"labels":{%q:%q}}}`, doryv1alpha1.LabelDrainedNode, nodeLabel(node)))
 	named := &doryv1alpha1.ProcessorMigration{}
 	named.Namespace, named.Name = m.Namespace, m.Name
-	if err := c.Patch(ctx, named, patch); client.IgnoreNotFound(err) != nil {
+	// gofail: var drainBeforeLabel struct{}
+	err := c.Patch(ctx, named, patch)
+	// gofail: var drainAfterLabel struct{}
+	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("noting in ProcessorMigration %s/%s that node %s is being left: %w", m.Namespace, m.Name, node, err)
 	}
 	return nil

@@ -195,7 +195,10 @@ func callOff(ctx context.Context, c client.Client, what cancellation) error {
 	patch := client.RawPatch(types.MergePatchType, []byte(body))
 	m := &doryv1alpha1.ProcessorMigration{}
 	m.Namespace, m.Name = what.migration.Namespace, what.migration.Name
-	if err := c.Patch(ctx, m, patch); client.IgnoreNotFound(err) != nil {
+	// gofail: var drainBeforeCallOff struct{}
+	err := c.Patch(ctx, m, patch)
+	// gofail: var drainAfterCallOff struct{}
+	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("calling off ProcessorMigration %s/%s: %w", m.Namespace, m.Name, err)
 	}
 	return nil

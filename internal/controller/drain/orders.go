@@ -154,7 +154,9 @@ func (k maker) make(ctx context.Context, o order) error {
 	ctx, cancel := context.WithTimeout(ctx, makeTimeout)
 	defer cancel()
 	made := o.attempt.DeepCopy()
+	// gofail: var drainBeforeMake struct{}
 	err := k.client.Create(ctx, made)
+	// gofail: var drainAfterMake struct{}
 	switch {
 	case apierrors.IsAlreadyExists(err), apierrors.IsNotFound(err): // Not found is a namespace that is gone.
 		return nil
