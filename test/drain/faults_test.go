@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,6 +17,11 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/test/processkubelet"
@@ -130,22 +136,32 @@ func TestAThousandEvictionsAtOnce(t *testing.T) {
 	}
 }
 
-// The leader is killed while a move is under way. The other replica answers in its place and finishes the move.
+// A replica is killed while a move is under way. The other one answers in its place and, if the leader has died, finishes the
+// move. A kubectl drain notices neither.
 func TestAReplicaIsKilledDuringADrain(t *testing.T) {
-	w := newWorld(t)
-	leader := w.start().ready() // It has the lease when the second starts.
-	other := w.start().ready()
-	w.counter("a", "n1")
-	shared.kubelet.SetDelays(processkubelet.Delays{Start: slowStart})
-	d := w.draining("n1")
-	d.says(triggered)
-	leader.kill()
-	d.succeeds()
-	if other.reviews() == 0 {
-		t.Error("the other replica was never asked")
+	for _, dies := range []string{"leader", "follower"} {
+		t.Run(dies, func(t *testing.T) {
+			w := newWorld(t)
+			leader := w.start().ready() // It has the lease when the second starts.
+			follower := w.start().ready()
+			w.counter("a", "n1")
+			shared.kubelet.SetDelays(processkubelet.Delays{Start: slowStart})
+			d := w.draining("n1")
+			d.says(triggered)
+			killed, other := leader, follower
+			if dies == "follower" {
+				killed, other = follower, leader
+			}
+			asked := other.reviews()
+			killed.kill()
+			d.succeeds()
+			if other.reviews() == asked {
+				t.Error("the other replica was never asked")
+			}
+			w.counts("a", "n1")
+			w.whole("a")
+		})
 	}
-	w.counts("a", "n1")
-	w.whole("a")
 }
 
 // Both replicas are down for a while. A drain that begins then gives up with a reason, and the next one gets through.
@@ -248,6 +264,96 @@ func TestTwoDrainsAtOnce(t *testing.T) {
 		if m.Status.TargetNode != "n3" && m.Status.Phase == doryv1alpha1.MigrationSucceeded {
 			t.Errorf("%s went to %s, which was being drained", m.Name, m.Status.TargetNode)
 		}
+	}
+}
+
+// Two nodes are drained at once, with room for one of their processors. That one moves; the other keeps working on its node,
+// and whoever drains it reads why. When the first node takes pods again, the second drain ends, too.
+func TestTwoDrainsWithRoomForOne(t *testing.T) {
+	w := newWorld(t)
+	w.start(alone).ready()
+	large := func(p *doryv1alpha1.Processor) {
+		p.Spec.Resources = &doryv1alpha1.ProcessorResources{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("40")}} // of a node's 64
+	}
+	drains := map[string]*background{}
+	w.counter("a", "n1", large)
+	w.counter("b", "n2", large)
+	for _, node := range []string{"n1", "n2"} {
+		drains[node] = w.draining(node)
+	}
+	left, kept, stays := "n1", "n2", "b"
+	select {
+	case <-drains["n1"].ended:
+	case <-drains["n2"].ended:
+		left, kept, stays = "n2", "n1", "a"
+	}
+	drains[left].succeeds()
+	drains[kept].says("no node fits")
+	if pod := w.counts(stays, ""); pod.Spec.NodeName != kept {
+		t.Errorf("%s is on node %s, want %s", stays, pod.Spec.NodeName, kept)
+	}
+	w.cordon(left, false)
+	drains[kept].succeeds()
+	w.counts(stays, kept)
+	w.whole("a", "b")
+}
+
+// The spec changes, and while its Update is under way, the node is drained. The drain ends with the processor elsewhere, by the
+// new spec.
+func TestADrainWhileAnUpdateIsUnderWay(t *testing.T) {
+	w := newWorld(t)
+	w.start(alone).ready()
+	w.counter("a", "n1")
+	w.until("it is known to work, so that it is moved and not replaced", func() error { return w.checkpointed("a") })
+	shared.kubelet.SetDelays(processkubelet.Delays{Start: slowStart})
+	w.onlyOn("n1", func() { // The Update's target is on the node that is then drained.
+		w.must(shared.k8s.Patch(t.Context(), &doryv1alpha1.Processor{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "a"}},
+			client.RawPatch(types.MergePatchType, []byte(`{"spec":{"env":[{"name":"COUNTER_INTERVAL","value":"3ms"}]}}`))))
+		w.until("the Update's target starts", func() error {
+			var all doryv1alpha1.ProcessorMigrationList
+			w.must(shared.k8s.List(t.Context(), &all, client.InNamespace(w.namespace)))
+			if len(all.Items) != 1 || all.Items[0].Spec.Reason != doryv1alpha1.MigrationUpdate || all.Items[0].Status.TargetNode != "n1" {
+				p := &doryv1alpha1.Processor{}
+				w.must(shared.k8s.Get(t.Context(), client.ObjectKey{Namespace: w.namespace, Name: "a"}, p))
+				return fmt.Errorf("%+v; the Processor: %+v", all.Items, p.Status)
+			}
+			return nil
+		})
+	})
+	w.drained("n1")
+	pod := w.counts("a", "n1")
+	if got := pod.Spec.Containers[0].Env; !slices.ContainsFunc(got, func(e corev1.EnvVar) bool { return e.Value == "3ms" }) {
+		t.Errorf("pod %s has the environment %v", pod.Name, got)
+	}
+	w.whole("a")
+}
+
+// The node is deleted while the move off it is under way, by somebody who is faster than the drain: its object alone, so that
+// the move is finished, or with its machine, so that the processor goes on from its checkpoint.
+func TestTheNodeIsDeletedDuringADrain(t *testing.T) {
+	for _, with := range []string{"alone", "with its machine"} {
+		t.Run(with, func(t *testing.T) {
+			w := newWorld(t)
+			w.start(alone).ready()
+			w.counter("a", "n1")
+			w.until("there is a checkpoint", func() error { return w.checkpointed("a") })
+			shared.kubelet.SetDelays(processkubelet.Delays{Start: slowStart})
+			d := w.draining("n1")
+			d.says(triggered)
+			w.Cleanup(func() { w.must(shared.kubelet.AddNode(context.Background(), playedNode("n1"))) })
+			if with == "alone" {
+				w.must(shared.k8s.Delete(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}))
+			} else {
+				w.must(shared.kubelet.LoseNode(t.Context(), "n1"))
+			}
+			<-d.ended // Whatever kubectl makes of it.
+			w.counts("a", "n1")
+			if with == "alone" {
+				w.whole("a")
+			} else if chain := w.chain("a"); chain.Lost > 0 || chain.Broken > 0 {
+				t.Errorf("more is gone than what came after the checkpoint: %+v", chain)
+			}
+		})
 	}
 }
 

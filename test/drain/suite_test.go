@@ -182,7 +182,7 @@ func (s *servers) user(name string, groups ...string) (string, error) {
 func (s *servers) startKubelet() error {
 	var played []processkubelet.Node
 	for _, name := range nodes {
-		played = append(played, processkubelet.Node{Name: name, Labels: map[string]string{"workload-type": "application"}})
+		played = append(played, playedNode(name))
 	}
 	var err error
 	s.kubelet, err = processkubelet.New(processkubelet.Config{
@@ -190,6 +190,10 @@ func (s *servers) startKubelet() error {
 		ProbePeriod: 50 * time.Millisecond, RestartDelay: 50 * time.Millisecond,
 	})
 	return err
+}
+
+func playedNode(name string) processkubelet.Node {
+	return processkubelet.Node{Name: name, Labels: map[string]string{"workload-type": "application"}}
 }
 
 func (s *servers) stop() error {

@@ -206,12 +206,28 @@ func (w *world) lines(processor string) []processkubelet.Line {
 func (w *world) whole(processors ...string) {
 	w.Helper()
 	for _, p := range processors {
-		chain, err := processkubelet.VerifyChain(w.Context(), shared.counter, w.lines(p))
-		w.must(err)
-		if !chain.Whole {
+		if chain := w.chain(p); !chain.Whole {
 			w.Errorf("%s: %+v", p, chain)
 		}
 	}
+}
+
+func (w *world) chain(processor string) processkubelet.Chain {
+	w.Helper()
+	chain, err := processkubelet.VerifyChain(w.Context(), shared.counter, w.lines(processor))
+	w.must(err)
+	return chain
+}
+
+func (w *world) checkpointed(name string) error {
+	p := &doryv1alpha1.Processor{}
+	if err := shared.k8s.Get(w.Context(), client.ObjectKey{Namespace: w.namespace, Name: name}, p); err != nil {
+		return err
+	}
+	if p.Status.Checkpoint == nil {
+		return fmt.Errorf("status %+v", p.Status)
+	}
+	return nil
 }
 
 // moves are the migrations for drains.

@@ -6,16 +6,19 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
+	"k8s.io/apimachinery/pkg/types"
 	corev1listers "k8s.io/client-go/listers/core/v1"
+	resourcehelper "k8s.io/component-helpers/resource"
 	"k8s.io/klog/v2"
 )
 
 // schedule binds pods whenever something has changed.
 func (k *Kubelet) schedule(nodes corev1listers.NodeLister) {
-	bound := map[string]bool{} // By UID: the cache may be late.
+	bound := assumed{} // The cache may be late.
 	for {
 		select {
 		case <-k.ctx.Done():
@@ -28,23 +31,28 @@ func (k *Kubelet) schedule(nodes corev1listers.NodeLister) {
 			continue // A cache answers no errors.
 		}
 		waiting := slices.DeleteFunc(slices.Clone(pods), func(pod *corev1.Pod) bool {
-			return pod.Spec.NodeName != "" || pod.DeletionTimestamp != nil || ended(pod) || bound[string(pod.UID)]
+			return pod.Spec.NodeName != "" || pod.DeletionTimestamp != nil || ended(pod) || bound[pod.UID] != ""
 		})
 		slices.SortFunc(waiting, func(a, b *corev1.Pod) int {
 			return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 		})
 		for _, pod := range waiting {
-			node := choose(pod, all, pods)
+			node := choose(pod, all, pods, bound)
 			if node == "" {
 				k.unschedulable(pod)
 				continue
 			}
 			if k.sleep(k.delay().Bind) == nil && k.bind(pod, node) {
-				bound[string(pod.UID)] = true
+				bound[pod.UID] = node
 			}
 		}
 	}
 }
+
+// assumed is where pods were bound to, which may not be seen yet.
+type assumed map[types.UID]string
+
+func (a assumed) node(pod *corev1.Pod) string { return cmp.Or(pod.Spec.NodeName, a[pod.UID]) }
 
 func (k *Kubelet) bind(pod *corev1.Pod, node string) bool {
 	err := k.client.CoreV1().Pods(pod.Namespace).Bind(k.ctx, &corev1.Binding{
@@ -89,12 +97,19 @@ func (k *Kubelet) unschedulable(pod *corev1.Pod) {
 }
 
 // choose answers a node that the pod fits on: one that it prefers, then one with few pods, then the first by name.
-func choose(pod *corev1.Pod, nodes []*corev1.Node, pods []*corev1.Pod) string {
-	load := map[string]int{}
+func choose(pod *corev1.Pod, nodes []*corev1.Node, pods []*corev1.Pod, bound assumed) string {
+	load, used := map[string]int{}, map[string]*resource.Quantity{}
 	for _, other := range pods {
-		load[other.Spec.NodeName]++
+		name := bound.node(other)
+		load[name]++
+		if used[name] == nil {
+			used[name] = &resource.Quantity{}
+		}
+		if !ended(other) {
+			used[name].Add(cpu(other))
+		}
 	}
-	nodes = slices.DeleteFunc(slices.Clone(nodes), func(node *corev1.Node) bool { return !fits(pod, node) })
+	nodes = slices.DeleteFunc(slices.Clone(nodes), func(node *corev1.Node) bool { return !fits(pod, node) || !holds(node, used[node.Name], cpu(pod)) })
 	if len(nodes) == 0 {
 		return ""
 	}
@@ -117,6 +132,18 @@ func fits(pod *corev1.Pod, node *corev1.Node) bool {
 	return slices.ContainsFunc(affinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms, func(term corev1.NodeSelectorTerm) bool {
 		return matches(term, node)
 	})
+}
+
+// holds says whether the node has as much processor time left. Of all resources, it is the one that tests run out of.
+func holds(node *corev1.Node, used *resource.Quantity, wanted resource.Quantity) bool {
+	if used != nil {
+		wanted.Add(*used)
+	}
+	return wanted.Cmp(*node.Status.Allocatable.Cpu()) <= 0
+}
+
+func cpu(pod *corev1.Pod) resource.Quantity {
+	return resourcehelper.PodRequests(pod, resourcehelper.PodResourcesOptions{})[corev1.ResourceCPU]
 }
 
 func isReady(node *corev1.Node) bool {
