@@ -109,7 +109,7 @@ func TestTurnsLetNoMoreBeginThanTheyMay(t *testing.T) {
 	if got := ask(2); got == "" {
 		t.Error("a third one may begin while two are under way")
 	}
-	set(0, doryv1alpha1.MigrationSucceeded)
+	set(0, doryv1alpha1.MigrationRetiring)
 	turns.ended(t.Context())
 	select {
 	case e := <-turns.Wake():
@@ -117,7 +117,7 @@ func TestTurnsLetNoMoreBeginThanTheyMay(t *testing.T) {
 			t.Errorf("woke %s", e.Object.GetName())
 		}
 	default:
-		t.Fatal("nobody is woken when a move has ended")
+		t.Fatal("nobody is woken when a move has handed over")
 	}
 	if got := ask(3); got != "the moves of other processors go first" {
 		t.Errorf("the later one waits for %q, while the earlier is next", got)

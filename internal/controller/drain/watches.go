@@ -140,17 +140,22 @@ func (r *Reconciler) fromMigration() handler.EventHandler {
 		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
 			enqueue(ctx, e.ObjectNew, q)
 			before, after := e.ObjectOld.(*doryv1alpha1.ProcessorMigration), e.ObjectNew.(*doryv1alpha1.ProcessorMigration)
-			if drainState(before) != "" && drainState(after) == "" {
+			if takesTurn(before) && !takesTurn(after) {
 				r.turns.ended(ctx)
 			}
 		},
 		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) {
 			enqueue(ctx, e.Object, q)
-			if drainState(e.Object.(*doryv1alpha1.ProcessorMigration)) != "" {
+			if takesTurn(e.Object.(*doryv1alpha1.ProcessorMigration)) {
 				r.turns.ended(ctx)
 			}
 		},
 	}
+}
+
+// takesTurn says whether others may have to wait for the move.
+func takesTurn(m *doryv1alpha1.ProcessorMigration) bool {
+	return drainState(m) != "" && !handedOver(m)
 }
 
 type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
