@@ -209,7 +209,7 @@ func (r *Reconciler) createTarget(ctx context.Context, o *observation, d decisio
 		return o.troubled(d.step, err)
 	}
 	o.target = target
-	r.events.created(o, d.migration, target)
+	r.events.created(d.migration, target)
 	return nil
 }
 

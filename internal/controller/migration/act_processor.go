@@ -143,7 +143,7 @@ func (r *Reconciler) reserve(ctx context.Context, o *observation, d decision) er
 func (r *Reconciler) quiesce(ctx context.Context, o *observation, d decision) error {
 	k := &o.know
 	if k.pauseFrom.IsZero() {
-		k.pauseFrom = o.now
+		k.pauseFrom = r.clock.Now()
 		if k.sourceIs.Role == roleQuiesced && d.migration.Status.PhaseTime != nil {
 			k.pauseFrom = d.migration.Status.PhaseTime.Time // It has stood still since some moment after that.
 		}

@@ -109,6 +109,7 @@ type Reconciler struct {
 	wake        <-chan event.GenericEvent
 	options     Options
 	acts        map[step]action
+	gate        gate
 	// client finds the requests of events.
 	client client.Client
 }
@@ -121,7 +122,7 @@ func New(c Config) *Reconciler {
 	r := &Reconciler{
 		cluster: kubernetes{c.Client, c.APIReader}, processors: c.Processors, issuer: c.Issuer, checkpoints: c.Checkpoints,
 		clock: c.Clock, events: narrator{c.Recorder}, metrics: c.Metrics, newSuffix: c.NewSuffix, token: c.Token,
-		prepare: c.Prepare, states: c.States, turn: c.Turn, wake: c.Wake, options: c.Options, client: c.Client,
+		prepare: c.Prepare, states: c.States, turn: c.Turn, wake: c.Wake, options: c.Options, client: c.Client, gate: newGate(),
 	}
 	r.acts = r.actions()
 	return r
@@ -143,14 +144,18 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err != nil {
 		return r.conclude(ctx, err)
 	}
+	way := pass{gate: r.gate}
+	defer way.end()
 	for range maxSteps {
 		d := decide(o)
 		if d.step == "" {
 			return ctrl.Result{RequeueAfter: d.after}, nil
 		}
+		way.before(ctx, d)
 		if err := r.run(sheltered(ctx, d), o, d); err != nil {
 			return r.conclude(ctx, err)
 		}
+		way.after(d.step)
 		r.trace(ctx, o, d)
 	}
 	log.FromContext(ctx).Info("a pass does not come to an end, going on with another", "steps", maxSteps)

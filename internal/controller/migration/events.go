@@ -51,11 +51,8 @@ func (n narrator) entered(o *observation, before, m *doryv1alpha1.ProcessorMigra
 	}
 }
 
-func (n narrator) created(o *observation, m *doryv1alpha1.ProcessorMigration, target *corev1.Pod) {
+func (n narrator) created(m *doryv1alpha1.ProcessorMigration, target *corev1.Pod) {
 	n.recorder.Eventf(m, target, corev1.EventTypeNormal, "TargetCreated", "Create", "Created target pod %s", target.Name)
-	if o.processor != nil {
-		n.recorder.Eventf(o.processor, target, corev1.EventTypeNormal, "TargetCreated", "Create", "Created pod %s for ProcessorMigration %s", target.Name, m.Name)
-	}
 }
 
 func (n narrator) unverified(o *observation, m *doryv1alpha1.ProcessorMigration, err error) {

@@ -2,6 +2,7 @@ package migration
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -13,6 +14,7 @@ type Metrics struct {
 	total    *prometheus.CounterVec
 	pause    *prometheus.HistogramVec
 	duration *prometheus.HistogramVec
+	steps    *prometheus.HistogramVec
 }
 
 // NewMetrics registers the metrics.
@@ -29,13 +31,21 @@ func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 			Name: "dory_migration_duration_seconds", Help: "How long migrations took from their start to their end.",
 			Buckets: []float64{1, 2, 5, 10, 20, 40, 60, 120, 300, 600, 1800},
 		}, []string{"strategy", "result"}),
+		steps: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "dory_migration_step_duration_seconds", Help: "How long the steps of migrations took: each is one write to the API server, or one call to a processor.",
+			Buckets: []float64{.001, .002, .004, .008, .016, .032, .064, .125, .25, .5, 1, 4, 30},
+		}, []string{"step"}),
 	}
-	for _, collector := range []prometheus.Collector{m.total, m.pause, m.duration} {
+	for _, collector := range []prometheus.Collector{m.total, m.pause, m.duration, m.steps} {
 		if err := registerer.Register(collector); err != nil {
 			return nil, fmt.Errorf("registering a metric of migrations: %w", err)
 		}
 	}
 	return m, nil
+}
+
+func (m *Metrics) took(s step, d time.Duration) {
+	m.steps.WithLabelValues(string(s)).Observe(d.Seconds())
 }
 
 func (m *Metrics) ended(ended *doryv1alpha1.ProcessorMigration) {

@@ -145,7 +145,21 @@ func (r *Reconciler) observePods(ctx context.Context, o *observation, from fresh
 			return err
 		}
 	}
-	if o.holder, err = r.podNamed(ctx, o, o.holderName(), from); o.active() == nil {
+	return r.observeHolder(ctx, o, from)
+}
+
+func (r *Reconciler) observeHolder(ctx context.Context, o *observation, from freshness) error {
+	m := o.active()
+	switch name := o.holderName(); {
+	case m != nil && name == m.Status.SourcePod:
+		o.holder = o.source
+		return nil
+	case m != nil && name == m.Status.TargetPod:
+		o.holder = o.target
+		return nil
+	}
+	var err error
+	if o.holder, err = r.podNamed(ctx, o, o.holderName(), from); m == nil {
 		o.source, o.target = o.holder, nil
 	}
 	return err

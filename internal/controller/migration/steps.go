@@ -123,12 +123,14 @@ func (r *Reconciler) run(ctx context.Context, o *observation, d decision) error 
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	began := r.clock.Now()
 	// gofail: var migrationBefore string
 	// dieAt(migrationBefore, d.step)
 	err := act(ctx, o, d)
 	// gofail: var migrationAfter string
 	// dieAt(migrationAfter, d.step)
 	o.now = r.clock.Now()
+	r.metrics.took(d.step, o.now.Sub(began))
 	if err != nil {
 		return fmt.Errorf("step %s: %w", d.step, err)
 	}

@@ -50,7 +50,7 @@ var incidents = []incident{
 	{"the operator dies and then the source", func(w *world, m *doryv1alpha1.ProcessorMigration) {
 		w.crashes(m.Status.SourcePod)
 		panic(died{})
-	}, []string{moved, sourceLost}},
+	}, []string{moved, sourceLost, "RolledBack SourceRestarted"}},
 	{"the operator dies and then the target", func(w *world, m *doryv1alpha1.ProcessorMigration) {
 		w.crashes(m.Status.TargetPod)
 		panic(died{})

@@ -150,7 +150,7 @@ func (w *world) startOperator() {
 	w.reconciler = &Reconciler{
 		cluster: apiServer{w}, processors: w, issuer: w, checkpoints: w, clock: w, events: narrator{silence{}}, metrics: metrics,
 		newSuffix: func() string { w.names++; return strconv.Itoa(w.names) }, token: func(string) string { return "" },
-		prepare: func(context.Context, *doryv1alpha1.Processor) (string, error) { return "", nil }, turn: w.mayBegin,
+		prepare: func(context.Context, *doryv1alpha1.Processor) (string, error) { return "", nil }, turn: w.mayBegin, gate: newGate(),
 	}
 	w.reconciler.acts = w.watched(w.reconciler.actions())
 }
