@@ -30,7 +30,7 @@ func main() {
 	flag.IntVar(&b.moves, "moves", 100, "How many live moves with 64 KiB of state, and how many with 8 MiB.")
 	flag.IntVar(&b.others, "others", 10, "How many moves with Overlap, how many with StopAndCopy, and how many deletions of a StatefulSet's pod.")
 	flag.IntVar(&b.transfers, "transfers", 40, "How often 8 MiB are transferred, and how often copied plainly.")
-	flag.IntVar(&b.lanes, "lanes", 2, "How many processors move at a time. The more, the sooner it is over, and the more they are in each other's way.")
+	flag.IntVar(&b.lanes, "lanes", 1, "How many processors move at a time. The more, the sooner it is over, and the more they are in each other's way.")
 	flag.DurationVar(&b.interval, "interval", 2*time.Millisecond, "The counters' pause between two iterations, by which a pause may be longer than it need be.")
 	flag.StringVar(&b.root, "root", ".", "The repository.")
 	flag.StringVar(&b.podLogs, "pod-logs", "", "Where the nodes keep the logs of pods, as a pattern. Default: where the local cluster does.")
