@@ -3,8 +3,13 @@
 bin/karpenter: hack/karpenter/go.mod hack/karpenter/go.sum
 	$(call build_tool,hack/karpenter,sigs.k8s.io/karpenter/kwok)
 
-bin/karpenter-crds: hack/karpenter/go.mod hack/karpenter/go.sum
+# Amazon's provider cannot run here. Its EC2NodeClass is what the shipped one is checked against.
+karpenter_aws := github.com/aws/karpenter-provider-aws@v1.14.1
+
+bin/karpenter-crds: hack/karpenter/go.mod hack/karpenter/go.sum hack/provisioning.mk
 	@mkdir -p $@
+	@aws=$$(go mod download -json $(karpenter_aws) | sed -n 's/^\t"Dir": "\(.*\)",$$/\1/p'); \
+		install -m 644 "$$aws"/pkg/apis/crds/karpenter.k8s.aws_ec2nodeclasses.yaml $@
 	@karpenter=$$(go -C hack/karpenter list -m -f '{{.Dir}}' sigs.k8s.io/karpenter); \
 		install -m 644 "$$karpenter"/pkg/apis/crds/*.yaml "$$karpenter"/kwok/apis/crds/*.yaml $@
 	@touch $@

@@ -82,19 +82,30 @@ func (w *world) startKarpenter() {
 	w.must(w.rig.Run("karpenter", filepath.Join(w.root, "bin", "karpenter"), []string{
 		"SYSTEM_NAMESPACE=default", "DISABLE_LEADER_ELECTION=true", "METRICS_PORT=0", "HEALTH_PROBE_PORT=0",
 	}))
-	text, err := os.ReadFile(filepath.Join(w.root, "config", "karpenter", "nodepool.yaml"))
-	w.must(err)
-	pool := &unstructured.Unstructured{}
-	w.must(yaml.Unmarshal(text, &pool.Object))
+	pool, amazons := w.shipped("nodepool.yaml"), w.shipped("ec2nodeclass.yaml")
 	w.must(unstructured.SetNestedStringMap(pool.Object, map[string]string{
 		"group": "karpenter.kwok.sh", "kind": "KWOKNodeClass", "name": "default",
 	}, "spec", "template", "spec", "nodeClassRef"))
 	class := &unstructured.Unstructured{}
 	class.SetGroupVersionKind(schema.GroupVersionKind{Group: "karpenter.kwok.sh", Version: "v1alpha1", Kind: "KWOKNodeClass"})
 	class.SetName("default")
-	w.until("the NodePool and its class are made", func(ctx context.Context) error {
-		return errors.Join(client.IgnoreAlreadyExists(w.client.Create(ctx, class)), client.IgnoreAlreadyExists(w.client.Create(ctx, pool)))
+	w.until("the NodePool and its classes are made", func(ctx context.Context) error {
+		var failed error
+		for _, object := range []*unstructured.Unstructured{class, pool, amazons} {
+			failed = errors.Join(failed, client.IgnoreAlreadyExists(w.client.Create(ctx, object)))
+		}
+		return failed
 	})
+}
+
+// shipped is an object of config/karpenter.
+func (w *world) shipped(file string) *unstructured.Unstructured {
+	w.Helper()
+	text, err := os.ReadFile(filepath.Join(w.root, "config", "karpenter", file))
+	w.must(err)
+	object := &unstructured.Unstructured{}
+	w.must(yaml.Unmarshal(text, &object.Object))
+	return object
 }
 
 func (w *world) until(what string, met func(context.Context) error) {
