@@ -1,11 +1,15 @@
 package scheduler_test
 
 import (
+	"fmt"
+	"maps"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/dory-io/dory/internal/scheduler"
@@ -36,5 +40,59 @@ func TestTheQueueGoesByPriorityThenAgeThenName(t *testing.T) {
 	want := []string{"default/raised", "default/high", "default/a", "default/b", "default/young", "default/low"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("order (-want +got):\n%s", diff)
+	}
+}
+
+// Ten thousand pods at once fill the nodes and no more, and twice the same. Whoever is refused fits nowhere.
+func TestTenThousandPodsAtOnce(t *testing.T) {
+	const pods, hosts, cores, most = 10_000, 500, 16, 40
+	var all []*corev1.Node
+	for i := range hosts {
+		all = append(all, aNode(fmt.Sprintf("n%03d", i), func(n *corev1.Node) {
+			n.Status.Allocatable[corev1.ResourceCPU] = resource.MustParse(strconv.Itoa(cores))
+			n.Status.Allocatable[corev1.ResourcePods] = resource.MustParse(strconv.Itoa(most))
+		}))
+	}
+	milli := func(i int) int { return 100 * (1 + i%13) } // 700 on average: 7,000 cores for 8,000, but for what does not fit together
+	place := func() (map[string]string, *scheduler.Snapshot) {
+		s, q := cluster(all), scheduler.NewQueue()
+		for i := range pods {
+			q.Push(read(aPod(strconv.Itoa(i), cpu(fmt.Sprintf("%dm", milli(i))), madeAt(int64(i%100)), priority(int32(i%3)))))
+		}
+		placed := map[string]string{}
+		for p, found := q.Pop(); found; p, found = q.Pop() {
+			node, fits := s.Decide(p, scheduler.How{})
+			if !fits {
+				continue
+			}
+			if err := s.Assume(p, node); err != nil {
+				t.Fatal(err)
+			}
+			placed[p.Key] = node
+		}
+		return placed, s
+	}
+	placed, s := place()
+	used, count := map[string]int{}, map[string]int{}
+	for i := range pods {
+		key := scheduler.Key("default", strconv.Itoa(i))
+		node, found := placed[key]
+		if !found {
+			wantNode(t, s, read(aPod("again", cpu(fmt.Sprintf("%dm", milli(i))))), "")
+			continue
+		}
+		used[node] += milli(i)
+		count[node]++
+	}
+	for node, sum := range used {
+		if sum > 1000*cores || count[node] > most {
+			t.Errorf("node %s has %d pods with %d m of %d", node, count[node], sum, 1000*cores)
+		}
+	}
+	if len(placed) < pods*99/100 {
+		t.Errorf("only %d of %d were placed", len(placed), pods)
+	}
+	if again, _ := place(); !maps.Equal(placed, again) {
+		t.Error("the same pods and nodes gave other decisions")
 	}
 }

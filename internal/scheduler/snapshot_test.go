@@ -51,6 +51,25 @@ func TestAnotherSchedulerWasFaster(t *testing.T) {
 	wantNode(t, s, read(aPod("2", cpu("4"))), "a")
 }
 
+// News of a node may be seconds late: somebody else's pod was there before the decision. The node takes nothing more until
+// its kubelet has refused the one that is too many.
+func TestNewsThatComesTooLate(t *testing.T) {
+	s := cluster(nodes(aNode("a")))
+	ours, next := read(aPod("ours", cpu("3"))), read(aPod("next", cpu("1")))
+	if err := s.Assume(ours, "a"); err != nil {
+		t.Fatal(err)
+	}
+	s.SetPod(read(aPod("theirs", cpu("3"), on("a"))))
+	wantNode(t, s, next, "")
+	s.SetPod(read(aPod("ours", cpu("3"), on("a")))) // It was bound all the same.
+	wantNode(t, s, next, "")
+	if change := s.DeletePod(ours.Key); change.Node != "a" || change.Kinds&scheduler.KindRoom == 0 {
+		t.Errorf("the kubelet's refusal helps: got %+v", change)
+	}
+	wantNode(t, s, next, "a")
+	wantNode(t, s, ours, "")
+}
+
 func TestAssumeRefusesWhatCannotBe(t *testing.T) {
 	s := cluster(nodes(aNode("a")), aPod("there", on("a")), aPod("lost", on("ghost")))
 	for name, c := range map[string]struct{ pod, node string }{
