@@ -54,12 +54,6 @@ type configMapBackend struct {
 	namespace, name string
 }
 
-// limited says whether the operator may hold a state that is too large for the backend.
-func limited(b Backend) bool {
-	_, is := b.(*configMapBackend)
-	return is
-}
-
 // String names the ConfigMap.
 func (b *configMapBackend) String() string {
 	return "ConfigMap " + b.namespace + "/" + b.name

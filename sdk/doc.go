@@ -18,8 +18,6 @@
 //	DORY_ROLE                            "standby" for the target of a move; default "primary"
 //	DORY_ROLE_FILE                       where the role is kept across restarts of the container; it overrides DORY_ROLE
 //	                                     and DORY_EPOCH. Default: nowhere
-//	DORY_AWAIT_STATE                     "true" where the state is too large for the ConfigMap: the processor starts as a
-//	                                     standby, and acts once the operator has given its state back
 //	DORY_STATE_TOKEN                     bearer token for /state and /handoff; without it they are open
 //	RESTART_COUNT                        written into saved states; never makes the processor start empty
 //	DORY_STATE_BACKEND                   where the state is kept, see below

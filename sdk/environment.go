@@ -33,7 +33,6 @@ type environment struct {
 	port         int
 	role         role
 	roleFile     string
-	awaitState   bool
 	epoch        int64
 	hasEpoch     bool
 	migrating    bool
@@ -61,7 +60,6 @@ func readEnvironment(lookup func(string) (string, bool)) (environment, error) {
 		port:         int(r.number("DORY_HEALTH_PORT", defaultPort, 1, 65535)),
 		role:         role(r.oneOf("DORY_ROLE", string(roleStandby), string(rolePrimary))),
 		roleFile:     r.text("DORY_ROLE_FILE"),
-		awaitState:   r.oneOf("DORY_AWAIT_STATE", "true", "false") == "true",
 		epoch:        r.number("DORY_EPOCH", 0, 0, 1<<62),
 		hasEpoch:     r.text("DORY_EPOCH") != "",
 		migrating:    r.text("DORY_IS_MIGRATING") == "true",

@@ -78,9 +78,6 @@ func New(options ...Option) (*Processor, error) {
 			return nil, fmt.Errorf("configuring the processor's state: %w", err)
 		}
 	}
-	if env.awaitState && limited(s.backend) {
-		env.role = roleStandby
-	}
 	s.log = s.log.With("processor", env.processorID, "pod", env.podName)
 	return &Processor{
 		settings: s,

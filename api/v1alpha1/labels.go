@@ -31,9 +31,6 @@ const (
 	// AnnotationRole, on a pod, is RolePrimary or RoleStandby: what a process of the pod is to start as. It reaches the
 	// process as DORY_ROLE, resolved anew at every start of the container.
 	AnnotationRole = "dory.io/role"
-	// AnnotationAwaitState, on a pod, is "true" where the newest state is kept where a processor cannot look for it: a process
-	// that is started anew in the pod is given its state before it acts. It reaches the process as DORY_AWAIT_STATE.
-	AnnotationAwaitState = "dory.io/await-state"
 	// RolePrimary acts.
 	RolePrimary = "primary"
 	// RoleStandby serves HTTP and acts only once it is promoted.

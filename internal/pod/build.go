@@ -173,7 +173,6 @@ func identify(pod *corev1.Pod, in Input) {
 		doryv1alpha1.AnnotationRevision:    Revision(p, in.EdgeNode),
 		doryv1alpha1.AnnotationRole:        role(in),
 	})
-	delete(pod.Annotations, doryv1alpha1.AnnotationAwaitState)
 	pod.Finalizers = []string{doryv1alpha1.FinalizerFence}
 	pod.OwnerReferences = []metav1.OwnerReference{OwnerReference(p)}
 }

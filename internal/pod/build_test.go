@@ -81,7 +81,6 @@ func TestBuildFollowsTheContract(t *testing.T) {
 		"POD_IP": "field:status.podIP", "NODE_NAME": "field:spec.nodeName", "PROCESSOR_ID": "cam", "DORY_PROCESSOR_ID": "cam",
 		"APP_NAME": "cam", "RESTART_COUNT": "0", "DORY_HEALTH_PORT": "8080",
 		"DORY_EPOCH": "field:metadata.labels['dory.io/epoch']", "DORY_ROLE": "field:metadata.annotations['dory.io/role']",
-		"DORY_AWAIT_STATE":     "field:metadata.annotations['dory.io/await-state']",
 		"DORY_STATE_CONFIGMAP": "dory-state-cam", "DORY_STATE_TOKEN": "secret:dory-state-token/token",
 	}
 	if diff := cmp.Diff(wantEnv, envOf(t, built)); diff != "" {

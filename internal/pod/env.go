@@ -39,7 +39,6 @@ func reservedEnv(in Input) []corev1.EnvVar {
 		// From the pod's metadata, because a container that restarts must know what became of it meanwhile.
 		fieldEnv("DORY_EPOCH", "metadata.labels['"+doryv1alpha1.LabelEpoch+"']"),
 		fieldEnv("DORY_ROLE", "metadata.annotations['"+doryv1alpha1.AnnotationRole+"']"),
-		fieldEnv("DORY_AWAIT_STATE", "metadata.annotations['"+doryv1alpha1.AnnotationAwaitState+"']"),
 		{Name: "DORY_HEALTH_PORT", Value: strconv.Itoa(int(p.Spec.Port))},
 		{Name: "DORY_STATE_CONFIGMAP", Value: StateConfigMapName(p)},
 		{Name: "DORY_STATE_TOKEN", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{

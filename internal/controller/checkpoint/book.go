@@ -44,8 +44,6 @@ type entry struct {
 	unchanged int
 	// doubtful: ask the instance for its role.
 	doubtful bool
-	// handsOver says that the instance knows the handoff.
-	handsOver bool
 	// at and uptime are of the last capture.
 	at     time.Time
 	uptime time.Duration

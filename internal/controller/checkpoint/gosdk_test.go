@@ -196,57 +196,6 @@ func TestGoSDKThatStartedWithoutItsState(t *testing.T) {
 	w.wantEvents()
 }
 
-// TestAStateThatIsTooLargeIsAwaited by a container that restarts in its pod: it does nothing before it was given it.
-func TestAStateThatIsTooLargeIsAwaited(t *testing.T) {
-	w := newWorld(t)
-	port := freePort(t)
-	large := strings.Repeat("x", 2<<20)
-	c := w.startCounter(1, port, nil)
-	c.works(1, "")
-	w.pass()
-	w.wantAwait("")
-	c.works(4, large)
-	w.turn()
-	w.wantPosition(1, 5)
-	w.wantAwait("true")
-	w.spent()
-	w.turn()
-	w.wantSpent(map[string]int{})
-
-	c.stop()
-	next := w.newCounter(podName(1), port, map[string]string{"DORY_EPOCH": "1", "DORY_ROLE": "primary", "DORY_AWAIT_STATE": "true"})
-	next.ready()
-	select {
-	case next.go1 <- "":
-		t.Error("it works without its state")
-	case <-time.After(100 * time.Millisecond):
-	}
-	w.kubelet(func(s *corev1.PodStatus) {
-		s.PodIP, s.PodIPs = next.address, []corev1.PodIP{{IP: next.address}}
-		w.restarted(s)
-	})
-	w.pass()
-	w.wantEvents("Normal InstanceRevived…dory-cam-1…epoch 1 sequence 5")
-	next.works(1, "")
-	if got := next.count.Get(); got != 6 {
-		t.Errorf("it has counted to %d, want 6", got)
-	}
-	w.turn()
-	w.wantPosition(2, 6)
-	w.wantAwait("") // It is small again.
-}
-
-func (w *world) wantAwait(want string) {
-	w.t.Helper()
-	marked := &corev1.Pod{}
-	if err := api.client.Get(w.t.Context(), client.ObjectKeyFromObject(w.holder), marked); err != nil {
-		w.t.Fatal(err)
-	}
-	if got := marked.Annotations[doryv1alpha1.AnnotationAwaitState]; got != want {
-		w.t.Errorf("%s=%q, want %q", doryv1alpha1.AnnotationAwaitState, got, want)
-	}
-}
-
 func asStandby(p *corev1.Pod) { p.Annotations[doryv1alpha1.AnnotationRole] = doryv1alpha1.RoleStandby }
 
 // TestAHolderThatCameBackAsAStandby gets its state and is promoted.

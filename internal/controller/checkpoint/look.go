@@ -44,9 +44,6 @@ func (r *Reconciler) look(ctx context.Context, o *observation, e *entry) outcome
 	defer cancel()
 	out := r.keep(ctx, o, e, state, first)
 	if out.err == nil && out.again == 0 {
-		if err := r.markAwaiting(ctx, o, e); err != nil {
-			return outcome{err: err}
-		}
 		e.instance = instanceOf(o.holder)
 		e.at, e.uptime = r.clock.Now(), state.Uptime
 	}

@@ -59,12 +59,8 @@ func lostState(b beginning, stored *statestore.Inventory) bool {
 
 // outOfReach says that the process cannot have loaded the copy: SDKs look into the ConfigMap alone, where it does not fit.
 func outOfReach(b beginning, newest *statestore.Copy) bool {
-	return elsewhere(newest.Storage) && !b.handed && !b.state.HasPosition && b.started.After(newest.Version.Time)
-}
-
-// elsewhere says that SDKs do not look there.
-func elsewhere(s doryv1alpha1.CheckpointStorage) bool {
-	return s == doryv1alpha1.CheckpointDatabase || s == doryv1alpha1.CheckpointChunks
+	elsewhere := newest.Storage == doryv1alpha1.CheckpointDatabase || newest.Storage == doryv1alpha1.CheckpointChunks
+	return elsewhere && !b.handed && !b.state.HasPosition && b.started.After(newest.Version.Time)
 }
 
 func initial(checksum, fresh string) bool {

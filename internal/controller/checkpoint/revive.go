@@ -11,7 +11,6 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/fence"
-	"github.com/dory-io/dory/internal/pod"
 	"github.com/dory-io/dory/internal/statestore"
 	"github.com/dory-io/dory/internal/statexfer"
 )
@@ -34,7 +33,6 @@ var errChanged = errors.New("it has changed meanwhile")
 // acts for the processor, because the epoch is its own.
 func (r *Reconciler) wake(ctx context.Context, o *observation, e *entry, must bool) (out outcome, done bool) {
 	status, err := r.roleOf(ctx, o)
-	e.handsOver = err == nil
 	unaware := status.Role == rolePrimary && status.Epoch < o.epoch.Spec.Epoch && o.migration == nil
 	switch {
 	case errors.Is(err, statexfer.ErrRefused), err != nil && (!must || e.failures >= failuresToTell):
@@ -206,24 +204,6 @@ func (r *Reconciler) markPrimary(ctx context.Context, o *observation) error {
 	}
 	if err := r.client.Patch(ctx, marked, client.MergeFrom(o.holder)); err != nil {
 		return fmt.Errorf("marking pod %s as the one that acts: %w", o.holder.Name, err)
-	}
-	return nil
-}
-
-// markAwaiting lets the next process of the pod wait for its state where the SDK would look for it in vain.
-func (r *Reconciler) markAwaiting(ctx context.Context, o *observation, e *entry) error {
-	awaits := e.handsOver && elsewhere(e.saved.Storage) && o.policy() != doryv1alpha1.OnMissingDiscard && !pod.KeepsStateItself(o.holder)
-	if awaits == (o.holder.Annotations[doryv1alpha1.AnnotationAwaitState] == "true") {
-		return nil
-	}
-	marked := o.holder.DeepCopy()
-	if awaits {
-		metav1.SetMetaDataAnnotation(&marked.ObjectMeta, doryv1alpha1.AnnotationAwaitState, "true")
-	} else {
-		delete(marked.Annotations, doryv1alpha1.AnnotationAwaitState)
-	}
-	if err := r.client.Patch(ctx, marked, client.MergeFrom(o.holder)); client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("noting on pod %s whether a restarted process of it waits for its state: %w", o.holder.Name, err)
 	}
 	return nil
 }
