@@ -22,6 +22,16 @@ import (
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 )
 
+// Every failpoint is of a room whose failpoints are met.
+func TestFailpointsHaveTests(t *testing.T) {
+	known := failpointsOf("fence", "lifecycle", "drain", "migration")
+	for _, name := range shared.failpoints {
+		if !slices.Contains(known, name) {
+			t.Errorf("no test meets the failpoint %s", name)
+		}
+	}
+}
+
 // What users get has nothing of the failpoints: neither their library nor a trace of their names.
 func TestShippedBinaryHasNoFailpoints(t *testing.T) {
 	if len(shared.failpoints) == 0 {
@@ -301,6 +311,9 @@ func TestOperatorKilledAtEachWriteOfADrain(t *testing.T) {
 
 func (w *world) killAtEach(failpoints []string, tidy func(name string)) {
 	w.Helper()
+	if len(failpoints) == 0 {
+		w.Fatal("there is no such failpoint any more")
+	}
 	o := w.start(shared.brittle, alone)
 	for i, failpoint := range failpoints {
 		story, ok := stories[storyOf[failpoint]]

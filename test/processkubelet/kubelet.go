@@ -245,8 +245,10 @@ func (k *Kubelet) wakeScheduler() {
 
 // saw hands a pod to its worker, or to the scheduler.
 func (k *Kubelet) saw(pod *corev1.Pod) {
-	if pod.Spec.NodeName == "" {
+	if pod.Spec.NodeName == "" || ended(pod) { // Its end makes room.
 		k.wakeScheduler()
+	}
+	if pod.Spec.NodeName == "" {
 		return
 	}
 	k.mu.Lock()
@@ -289,6 +291,7 @@ func (k *Kubelet) lost(obj any) {
 	if !ok {
 		return
 	}
+	k.wakeScheduler()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if w, ok := k.workers[pod.UID]; ok {

@@ -151,7 +151,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		if d.step == "" {
 			return ctrl.Result{RequeueAfter: d.after}, nil
 		}
-		way.before(ctx, d)
+		if err := way.before(ctx, o, d); err != nil {
+			return ctrl.Result{}, err
+		}
 		if err := r.run(sheltered(ctx, d), o, d); err != nil {
 			return r.conclude(ctx, err)
 		}

@@ -37,12 +37,15 @@ type pass struct {
 	leave func()
 }
 
-// before waits at the gate where the step is the one after which a processor stands still.
-func (p *pass) before(ctx context.Context, d decision) {
-	if d.step == stepQuiesce && p.leave == nil {
-		const share = 4 // of the time that the handoff has
-		p.leave = p.gate.enter(ctx, min(gatePatience, d.timeout/share))
+// before waits at the gate where the step is the one after which a processor stands still. One that stands still already
+// does not wait. It fails where the operator is to end: the source works, and the next leader goes on with it.
+func (p *pass) before(ctx context.Context, o *observation, d decision) error {
+	if d.step != stepQuiesce || p.leave != nil || o.know.sourceIs == nil || o.know.sourceIs.Role == roleQuiesced {
+		return nil
 	}
+	const share = 4 // of the time that the handoff has
+	p.leave = p.gate.enter(ctx, min(gatePatience, d.timeout/share))
+	return context.Cause(ctx)
 }
 
 // after makes room once the processor acts again.

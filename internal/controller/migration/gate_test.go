@@ -1,9 +1,12 @@
 package migration
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/dory-io/dory/internal/statexfer"
 )
 
 func TestFewHandoffsAreUnderWayAtOnce(t *testing.T) {
@@ -43,12 +46,19 @@ func TestAPassLeavesTheGate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := pass{gate: newGate()}
-			p.before(t.Context(), decision{step: stepCheckTarget})
-			if len(p.gate) != 0 {
-				t.Error("it enters while the source works")
+			before := func(role string, d decision) {
+				t.Helper()
+				if err := p.before(t.Context(), &observation{know: knowledge{sourceIs: &statexfer.HandoffStatus{Role: role}}}, d); err != nil {
+					t.Error(err)
+				}
 			}
-			p.before(t.Context(), quiesce)
-			p.before(t.Context(), quiesce)
+			before(rolePrimary, decision{step: stepCheckTarget})
+			before(roleQuiesced, quiesce)
+			if len(p.gate) != 0 {
+				t.Error("it enters while the source works, or where it stands still already")
+			}
+			before(rolePrimary, quiesce)
+			before(rolePrimary, quiesce)
 			if len(p.gate) != 1 {
 				t.Errorf("it has entered %d times", len(p.gate))
 			}
@@ -58,5 +68,16 @@ func TestAPassLeavesTheGate(t *testing.T) {
 				t.Error("it has not left")
 			}
 		})
+	}
+}
+
+// An operator that is to end lets a source work that has not begun to hand over.
+func TestNobodyIsQuiescedByAnOperatorThatEnds(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	p := pass{gate: newGate()}
+	working := &observation{know: knowledge{sourceIs: &statexfer.HandoffStatus{Role: rolePrimary}}}
+	if err := p.before(ctx, working, decision{step: stepQuiesce, timeout: time.Minute}); err == nil {
+		t.Error("the pass goes on")
 	}
 }

@@ -128,7 +128,7 @@ func (o *observation) sort() {
 	})
 }
 
-// observePods reads the epoch first, because it names the holder.
+// observePods reads the epoch, which names the holder, and every pod once.
 func (r *Reconciler) observePods(ctx context.Context, o *observation, from freshness) error {
 	var err error
 	if m := o.active(); m != nil {
