@@ -217,18 +217,18 @@ var _ = Describe("A drain", func() {
 		}
 		c.cordon("n1", true)
 		Eventually(func() int {
-			active, ended := 0, 0
-			for _, p := range all {
-				for _, m := range c.migrations(p) {
-					if m.Active() {
-						active++
-					}
-					if m.Ended() {
-						ended++
-					}
+			var moves doryv1alpha1.ProcessorMigrationList // of one moment
+			Expect(k8s.List(ctx, &moves, client.InNamespace(all[0].Namespace))).To(Succeed())
+			moving, ended := 0, 0
+			for _, m := range moves.Items {
+				if m.Active() && m.Status.Phase != doryv1alpha1.MigrationRetiring {
+					moving++
+				}
+				if m.Ended() {
+					ended++
 				}
 			}
-			Expect(active).To(BeNumerically("<=", 2))
+			Expect(moving).To(BeNumerically("<=", 2))
 			return ended
 		}).WithPolling(10 * time.Millisecond).Should(Equal(5))
 		for _, p := range all {
