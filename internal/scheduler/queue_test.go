@@ -45,54 +45,67 @@ func TestTheQueueGoesByPriorityThenAgeThenName(t *testing.T) {
 
 // Ten thousand pods at once fill the nodes and no more, and twice the same. Whoever is refused fits nowhere.
 func TestTenThousandPodsAtOnce(t *testing.T) {
-	const pods, hosts, cores, most = 10_000, 500, 16, 40
-	var all []*corev1.Node
-	for i := range hosts {
-		all = append(all, aNode(fmt.Sprintf("n%03d", i), func(n *corev1.Node) {
-			n.Status.Allocatable[corev1.ResourceCPU] = resource.MustParse(strconv.Itoa(cores))
-			n.Status.Allocatable[corev1.ResourcePods] = resource.MustParse(strconv.Itoa(most))
-		}))
-	}
-	milli := func(i int) int { return 100 * (1 + i%13) } // 700 on average: 7,000 cores for 8,000, but for what does not fit together
-	place := func() (map[string]string, *scheduler.Snapshot) {
-		s, q := cluster(all), scheduler.NewQueue()
-		for i := range pods {
-			q.Push(read(aPod(strconv.Itoa(i), cpu(fmt.Sprintf("%dm", milli(i))), madeAt(int64(i%100)), priority(int32(i%3)))))
-		}
-		placed := map[string]string{}
-		for p, found := q.Pop(); found; p, found = q.Pop() {
-			node, fits := s.Decide(p, scheduler.How{})
-			if !fits {
-				continue
+	const pods, cores, most = 10_000, 16, 40
+	milli := func(i int) int { return 100 * (1 + i%13) } // 700 on average, 7,000 cores in all
+	for name, test := range map[string]struct {
+		hosts int
+		// placed is how many pods at least, and used how much of the cores.
+		placed int
+		used   float64
+	}{
+		"with room for nearly all": {500, pods * 99 / 100, 0},
+		"with room for fewer":      {400, 0, 0.99},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var all []*corev1.Node
+			for i := range test.hosts {
+				all = append(all, aNode(fmt.Sprintf("n%03d", i), func(n *corev1.Node) {
+					n.Status.Allocatable[corev1.ResourceCPU] = resource.MustParse(strconv.Itoa(cores))
+					n.Status.Allocatable[corev1.ResourcePods] = resource.MustParse(strconv.Itoa(most))
+				}))
 			}
-			if err := s.Assume(p, node); err != nil {
-				t.Fatal(err)
+			place := func() (map[string]string, *scheduler.Snapshot) {
+				s, q := cluster(all), scheduler.NewQueue()
+				for i := range pods {
+					q.Push(read(aPod(strconv.Itoa(i), cpu(fmt.Sprintf("%dm", milli(i))), madeAt(int64(i%100)), priority(int32(i%3)))))
+				}
+				placed := map[string]string{}
+				for p, found := q.Pop(); found; p, found = q.Pop() {
+					node, fits := s.Decide(p, scheduler.How{})
+					if !fits {
+						continue
+					}
+					if err := s.Assume(p, node); err != nil {
+						t.Fatal(err)
+					}
+					placed[p.Key] = node
+				}
+				return placed, s
 			}
-			placed[p.Key] = node
-		}
-		return placed, s
-	}
-	placed, s := place()
-	used, count := map[string]int{}, map[string]int{}
-	for i := range pods {
-		key := scheduler.Key("default", strconv.Itoa(i))
-		node, found := placed[key]
-		if !found {
-			wantNode(t, s, read(aPod("again", cpu(fmt.Sprintf("%dm", milli(i))))), "")
-			continue
-		}
-		used[node] += milli(i)
-		count[node]++
-	}
-	for node, sum := range used {
-		if sum > 1000*cores || count[node] > most {
-			t.Errorf("node %s has %d pods with %d m of %d", node, count[node], sum, 1000*cores)
-		}
-	}
-	if len(placed) < pods*99/100 {
-		t.Errorf("only %d of %d were placed", len(placed), pods)
-	}
-	if again, _ := place(); !maps.Equal(placed, again) {
-		t.Error("the same pods and nodes gave other decisions")
+			placed, s := place()
+			used, count, total := map[string]int{}, map[string]int{}, 0
+			for i := range pods {
+				key := scheduler.Key("default", strconv.Itoa(i))
+				node, found := placed[key]
+				if !found {
+					wantNode(t, s, read(aPod("again", cpu(fmt.Sprintf("%dm", milli(i))))), "")
+					continue
+				}
+				used[node] += milli(i)
+				total += milli(i)
+				count[node]++
+			}
+			for node, sum := range used {
+				if sum > 1000*cores || count[node] > most {
+					t.Errorf("node %s has %d pods with %d m of %d", node, count[node], sum, 1000*cores)
+				}
+			}
+			if share := float64(total) / float64(1000*cores*test.hosts); len(placed) < test.placed || share < test.used {
+				t.Errorf("only %d of %d were placed, on %.3f of the cores", len(placed), pods, share)
+			}
+			if again, _ := place(); !maps.Equal(placed, again) {
+				t.Error("the same pods and nodes gave other decisions")
+			}
+		})
 	}
 }
