@@ -124,7 +124,7 @@ func (l Limits) full(active []Mover, node string) string {
 // Wake tells the migration controller of migrations whose turn has come. It is for migration.Config.
 func (t *Turns) Wake() <-chan event.GenericEvent { return t.wake }
 
-// ended wakes those whose turn comes because a move is over.
+// ended wakes those whose turn comes because a move takes none any more.
 func (t *Turns) ended(ctx context.Context) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
