@@ -55,20 +55,35 @@ type Request struct {
 	Current *doryv1alpha1.ProcessorEpoch
 	// Floor is the highest epoch seen elsewhere, such as on a pod's label.
 	Floor int64
+	// Drawn is a number that Draw returned for the same holder, or 0. It is used if it is still above all others.
+	Drawn int64
+}
+
+// Draw takes the next number off the ledger, for an Issue that must not wait for the database. The number is nobody's epoch
+// until it is issued, and a gap if it never is. It fails as Issue does.
+func (i *Issuer) Draw(ctx context.Context, req Request) (int64, error) {
+	// gofail: var fenceBeforeLedger struct{}
+	return i.next(ctx, req, req.above())
+}
+
+// above is what the next number has to be above of.
+func (req Request) above() int64 {
+	if req.Current == nil {
+		return req.Floor
+	}
+	return max(req.Floor, req.Current.Spec.Epoch)
 }
 
 // Issue writes the next epoch, higher than any recorded one, and returns it once it is durable. It fails with
 // ErrConflict if somebody was faster, and with ErrUnavailable if the last epoch cannot be known: a database is
 // configured and does not answer, and there is no ProcessorEpoch that could stand for it.
 func (i *Issuer) Issue(ctx context.Context, req Request) (*doryv1alpha1.ProcessorEpoch, error) {
-	floor := req.Floor
-	if req.Current != nil {
-		floor = max(floor, req.Current.Spec.Epoch)
-	}
-	// gofail: var fenceBeforeLedger struct{}
-	number, err := i.next(ctx, req, floor)
-	if err != nil {
-		return nil, err
+	number := req.Drawn
+	if number <= req.above() {
+		var err error
+		if number, err = i.Draw(ctx, req); err != nil {
+			return nil, err
+		}
 	}
 	// gofail: var fenceBeforeRecord struct{}
 	return i.record(ctx, req, number)

@@ -237,6 +237,54 @@ func TestInstanceIsOfItsEpochAlone(t *testing.T) {
 	}
 }
 
+// counted counts how often the ledger is asked.
+type counted struct {
+	fence.Ledger
+	asked int
+}
+
+func (c *counted) IssueEpoch(ctx context.Context, processorID string, floor int64, holder string) (int64, error) {
+	c.asked++
+	return c.Ledger.IssueEpoch(ctx, processorID, floor, holder)
+}
+
+func TestDrawnNumberIsIssuedWithoutTheLedger(t *testing.T) {
+	ns, ledger := namespace(t), &counted{Ledger: database(t)}
+	i := issuer(ledger)
+	first := issue(t, i, request(ns, "a", nil))
+	req := request(ns, "b", first)
+	for want := int64(2); want <= 3; want++ {
+		var err error
+		if req.Drawn, err = i.Draw(t.Context(), req); err != nil || req.Drawn != want {
+			t.Fatalf("drew %d (%v), want %d: none is drawn twice", req.Drawn, err, want)
+		}
+	}
+	asked := ledger.asked
+	second := issue(t, i, req)
+	if second.Spec.Epoch != 3 || second.Spec.Holder != "b" || ledger.asked != asked {
+		t.Errorf("issued %+v, and the ledger was asked %d times for it", second.Spec, ledger.asked-asked)
+	}
+	req.Current = second
+	if got := issue(t, i, req).Spec.Epoch; got != 4 {
+		t.Errorf("issued %d by a number that is used up, want 4", got)
+	}
+	req.Current, req.Drawn = first, 9
+	if got, err := i.Issue(t.Context(), req); !errors.Is(err, fence.ErrConflict) {
+		t.Errorf("issued %+v (%v) by an older look, whatever was drawn", got, err)
+	}
+}
+
+func TestDrawingWithoutTheDatabase(t *testing.T) {
+	ns := namespace(t)
+	first := issue(t, issuer(nil), request(ns, "a", nil))
+	if got, err := issuer(broken{}).Draw(t.Context(), request(ns, "b", first)); err != nil || got != 2 {
+		t.Errorf("drew %d (%v), want 2: the ProcessorEpoch stands in", got, err)
+	}
+	if got, err := issuer(broken{}).Draw(t.Context(), request(ns, "b", nil)); !errors.Is(err, fence.ErrUnavailable) {
+		t.Errorf("drew %d (%v) although the last epoch may be any", got, err)
+	}
+}
+
 // Whoever looked before the bar, and wakes after it, issues nothing.
 func TestBarOutdatesEarlierLooks(t *testing.T) {
 	ns, i := namespace(t), issuer(nil)

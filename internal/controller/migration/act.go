@@ -30,7 +30,7 @@ func (r *Reconciler) actions() map[step]action {
 		stepEnterFailed: r.write,
 
 		stepRehearse: r.rehearse, stepCreateTarget: r.createTarget, stepDeleteTarget: r.deleteTarget, stepDeleteSource: r.deleteSource,
-		stepAside: r.stepAside, stepBack: r.stepBack, stepAdopt: r.adopt, stepCommit: r.commit, stepReviveIssue: r.reviveIssue,
+		stepAside: r.stepAside, stepBack: r.stepBack, stepAdopt: r.adopt, stepDraw: r.draw, stepCommit: r.commit, stepReviveIssue: r.reviveIssue,
 		stepBar: r.bar,
 
 		stepAskSource: r.askSource, stepAskTarget: r.askTarget, stepCheckSource: r.checkSource, stepCheckTarget: r.checkTarget,
@@ -287,11 +287,18 @@ func (r *Reconciler) commit(ctx context.Context, o *observation, d decision) err
 	if d.migration.Status.Strategy == doryv1alpha1.MigrationStopAndCopy {
 		reason = doryv1alpha1.EpochReplace
 	}
-	instance := ""
+	request := o.request(d.migration.Status.TargetPod, reason)
+	request.Drawn = o.know.drawn
 	if o.know.targetIs != nil {
-		instance = o.know.targetIs.Instance
+		request.Instance = o.know.targetIs.Instance
 	}
-	return r.issue(ctx, o, d.migration.Status.TargetPod, instance, reason)
+	return r.issue(ctx, o, request)
+}
+
+func (r *Reconciler) draw(ctx context.Context, o *observation, d decision) error {
+	number, err := r.issuer.Draw(ctx, o.request(d.migration.Status.TargetPod, doryv1alpha1.EpochPromote))
+	o.know.drawn = number
+	return err
 }
 
 func (r *Reconciler) bar(ctx context.Context, o *observation, d decision) error {
@@ -304,16 +311,19 @@ func (r *Reconciler) bar(ctx context.Context, o *observation, d decision) error 
 }
 
 func (r *Reconciler) reviveIssue(ctx context.Context, o *observation, _ decision) error {
-	return r.issue(ctx, o, o.source.Name, "", doryv1alpha1.EpochPromote)
+	return r.issue(ctx, o, o.request(o.source.Name, doryv1alpha1.EpochPromote))
 }
 
-func (r *Reconciler) issue(ctx context.Context, o *observation, holder, instance string, reason doryv1alpha1.EpochReason) error {
-	epoch, err := r.issuer.Issue(ctx, fence.Request{
-		Namespace: o.key.Namespace, ProcessorID: o.id(), Holder: holder, Instance: instance, Reason: reason, Current: o.epoch, Floor: o.floor(),
-	})
+func (r *Reconciler) issue(ctx context.Context, o *observation, request fence.Request) error {
+	epoch, err := r.issuer.Issue(ctx, request)
 	if err != nil {
 		return err
 	}
 	o.epoch = epoch
 	return nil
+}
+
+// request asks for an epoch above every other that was seen.
+func (o *observation) request(holder string, reason doryv1alpha1.EpochReason) fence.Request {
+	return fence.Request{Namespace: o.key.Namespace, ProcessorID: o.id(), Holder: holder, Reason: reason, Current: o.epoch, Floor: o.floor()}
 }

@@ -39,6 +39,7 @@ var errStale = errors.New("the cache is behind")
 
 // Issuer hands out epochs; a *fence.Issuer.
 type Issuer interface {
+	Draw(ctx context.Context, req fence.Request) (int64, error)
 	Issue(ctx context.Context, req fence.Request) (*doryv1alpha1.ProcessorEpoch, error)
 	Bar(ctx context.Context, current *doryv1alpha1.ProcessorEpoch, reason string) (*doryv1alpha1.ProcessorEpoch, error)
 }

@@ -58,6 +58,8 @@ func handOffLive(o *observation, m *doryv1alpha1.ProcessorMigration, remaining d
 		return do(stepCheckTarget, m)
 	case !standsBy(k.targetIs.Role):
 		return endure(o, m, targetActs(o), remaining)
+	case k.drawn == 0:
+		return do(stepDraw, m)
 	}
 	if d, found := obtain(o, m, remaining); found {
 		return d

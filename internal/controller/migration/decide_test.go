@@ -412,6 +412,21 @@ func TestDecideGivesNoStateToWhoeverActs(t *testing.T) {
 	}
 }
 
+// The source does not stand still for the database.
+func TestDecideDrawsBeforeTheSourceStandsStill(t *testing.T) {
+	ready := given(with("m", 0, in("HandingOff", 0, "")), targetPod(), func(o *observation) {
+		o.know.sourceIs = &statexfer.HandoffStatus{Role: rolePrimary, Epoch: 7}
+		o.know.targetIs = &statexfer.HandoffStatus{Role: roleStandby}
+		o.source.Annotations[doryv1alpha1.AnnotationRole] = doryv1alpha1.RoleStandby
+	})
+	for drawn, want := range map[int64]step{0: stepDraw, 8: stepQuiesce} {
+		ready.know.drawn = drawn
+		if got := decide(ready); got.step != want {
+			t.Errorf("with %d drawn: decided %q, want %q", drawn, got, want)
+		}
+	}
+}
+
 func barred(o *observation) {
 	o.epoch.Annotations = map[string]string{"dory.io/barred-by": string(o.active().UID)}
 }

@@ -61,6 +61,8 @@ type knowledge struct {
 	copy             *statexfer.State
 	warmed, reserved bool
 	rehearsed        bool
+	// drawn is the number that the target's epoch is to get; 0 before it was drawn.
+	drawn int64
 	// final is the state to go on from; restored is what the target said to it, and held says that this process of the
 	// target holds it for certain.
 	final     *statexfer.State

@@ -44,6 +44,8 @@ const (
 	// stepCheckSource and stepCheckTarget ask a process which one it is and what role it has.
 	stepCheckSource step = "check-source"
 	stepCheckTarget step = "check-target"
+	// stepDraw takes the number of the next epoch off the ledger, which the source does not stand still for.
+	stepDraw step = "draw"
 	// stepQuiesce stops the source's work and takes its final state.
 	stepQuiesce step = "quiesce"
 	// stepRestore gives the final state to the target.
@@ -93,7 +95,7 @@ const (
 var steps = []step{
 	stepLook, stepAskSource, stepAskTurn, stepHold, stepNote, stepEnterPlacing, stepCreateTarget, stepEnterStarting, stepAskTarget,
 	stepEnterWarming, stepRehearse, stepCapture, stepWarm, stepReserve, stepEnterHandingOff, stepAside, stepCheckSource,
-	stepCheckTarget, stepQuiesce, stepRestore, stepVerify, stepConfirm, stepCommit, stepPromote, stepAdopt, stepEnterRetiring,
+	stepCheckTarget, stepDraw, stepQuiesce, stepRestore, stepVerify, stepConfirm, stepCommit, stepPromote, stepAdopt, stepEnterRetiring,
 	stepDeleteSource, stepEnterSucceeded, stepEnterRollingBack, stepBar, stepResume, stepGather, stepSave, stepReviveIssue,
 	stepReviveRestore, stepRevivePromote, stepBack, stepDeleteTarget, stepEnterRolledBack, stepEnterFailed, stepRelease,
 	stepCollect,

@@ -37,8 +37,10 @@ type world struct {
 	// wrong is the first thing that must never be.
 	wrong string
 
-	processor  *doryv1alpha1.Processor
-	epoch      *doryv1alpha1.ProcessorEpoch
+	processor *doryv1alpha1.Processor
+	epoch     *doryv1alpha1.ProcessorEpoch
+	// ledger is the last number that was drawn.
+	ledger     int64
 	migrations map[string]*doryv1alpha1.ProcessorMigration
 	pods       map[string]*corev1.Pod
 	processes  map[string]*process
@@ -504,6 +506,21 @@ func (w *world) mayBegin(context.Context, *doryv1alpha1.ProcessorMigration) (wai
 	return "", nil
 }
 
+// Draw implements Issuer.
+func (w *world) Draw(_ context.Context, req fence.Request) (number int64, err error) {
+	err = w.call(errServer, func() error {
+		number = w.draw(max(req.Floor, req.Current.Spec.Epoch))
+		return nil
+	})
+	return number, err
+}
+
+// draw takes a number off the ledger, which gives none twice.
+func (w *world) draw(floor int64) int64 {
+	w.ledger = max(w.ledger, floor) + 1
+	return w.ledger
+}
+
 // Issue implements Issuer.
 func (w *world) Issue(_ context.Context, req fence.Request) (*doryv1alpha1.ProcessorEpoch, error) {
 	var issued *doryv1alpha1.ProcessorEpoch
@@ -512,7 +529,7 @@ func (w *world) Issue(_ context.Context, req fence.Request) (*doryv1alpha1.Proce
 			return fence.ErrConflict
 		}
 		w.judgeIssue(req.Holder)
-		w.issue(req.Holder, req.Floor)
+		w.issueNumbered(req.Holder, req.Floor, req.Drawn)
 		w.epoch.Annotations = map[string]string{"dory.io/instance": req.Instance}
 		issued = w.epoch.DeepCopy()
 		return nil
@@ -549,10 +566,15 @@ func (w *world) wakeUp() {
 	w.note("    the operator that was overtaken issues its epoch: %v", err)
 }
 
-func (w *world) issue(holder string, floor int64) {
-	number := floor + 1
+func (w *world) issue(holder string, floor int64) { w.issueNumbered(holder, floor, 0) }
+
+// issueNumbered goes by the number that was drawn, unless another came before it.
+func (w *world) issueNumbered(holder string, floor, number int64) {
 	if w.epoch != nil {
-		number = max(number, w.epoch.Spec.Epoch+1)
+		floor = max(floor, w.epoch.Spec.Epoch)
+	}
+	if number <= floor {
+		number = w.draw(floor)
 	}
 	w.epoch = &doryv1alpha1.ProcessorEpoch{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "cam", ResourceVersion: w.nextVersion()},
