@@ -12,22 +12,17 @@ import (
 const maxPayloadBytes = 10_000_000
 
 type config struct {
-	interval     time.Duration
-	payloadBytes int
-	stateVersion string
+	interval      time.Duration
+	flushInterval time.Duration
+	payloadBytes  int
+	stateVersion  string
 }
 
 // readConfig names everything that is wrong.
 func readConfig(lookup func(string) (string, bool)) (config, error) {
 	c := config{interval: time.Second}
 	var errs []error
-	if text, ok := lookup("COUNTER_INTERVAL"); ok && text != "" {
-		d, err := time.ParseDuration(text)
-		if err != nil || d < 0 {
-			errs = append(errs, fmt.Errorf("COUNTER_INTERVAL is %q, not a duration from 0s up, such as 250ms", text))
-		}
-		c.interval = d
-	}
+	errs = append(errs, readDuration(lookup, "COUNTER_INTERVAL", &c.interval), readDuration(lookup, "COUNTER_FLUSH_INTERVAL", &c.flushInterval))
 	if text, ok := lookup("COUNTER_PAYLOAD_BYTES"); ok && text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 0 || n > maxPayloadBytes {
@@ -37,6 +32,20 @@ func readConfig(lookup func(string) (string, bool)) (config, error) {
 	}
 	c.stateVersion, _ = lookup("COUNTER_STATE_VERSION")
 	return c, errors.Join(errs...)
+}
+
+// readDuration leaves what is not set as it is.
+func readDuration(lookup func(string) (string, bool), name string, into *time.Duration) error {
+	text, ok := lookup(name)
+	if !ok || text == "" {
+		return nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 {
+		return fmt.Errorf("%s is %q, not a duration from 0s up, such as 250ms", name, text)
+	}
+	*into = d
+	return nil
 }
 
 // options of the processor. It knows no other version of its state than its own.

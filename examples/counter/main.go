@@ -4,11 +4,13 @@
 //
 //	COUNTER_INTERVAL       pause between iterations, default 1s
 //	COUNTER_PAYLOAD_BYTES  further bytes of state, default 0
+//	COUNTER_FLUSH_INTERVAL for how long lines are held back to be written together, default 0s: each is written at once
 //	COUNTER_STATE_VERSION  version of the state's format, default none; the state of another version is refused
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -51,8 +53,8 @@ func count(ctx context.Context, stdout, stderr io.Writer) int {
 		say(stderr, "counter:", err)
 		return 2
 	}
-	c := newCounter(p, config, stdout)
-	if err := p.Run(ctx, c.iterate); err != nil {
+	lines, end := config.output(stdout)
+	if err := errors.Join(p.Run(ctx, newCounter(p, config, lines).iterate), end()); err != nil {
 		say(stderr, "counter:", err)
 		return 1
 	}

@@ -17,7 +17,7 @@ import (
 
 type bench struct {
 	processors, rounds int
-	interval           time.Duration
+	interval, flush    time.Duration
 	root, kubectl      string
 	podLogs, keepLogs  string
 	counterImage       string
@@ -34,8 +34,8 @@ func (b *bench) validate() error {
 	switch {
 	case b.processors < 1 || b.rounds < 1:
 		return fmt.Errorf("-processors=%d -rounds=%d: use 1 or more of each", b.processors, b.rounds)
-	case b.interval < 0:
-		return fmt.Errorf("-interval=%s is negative", b.interval)
+	case b.interval < 0 || b.flush < 0:
+		return fmt.Errorf("-interval=%s -flush=%s: neither can be negative", b.interval, b.flush)
 	}
 	return nil
 }
@@ -117,7 +117,7 @@ func (b *bench) clear(ctx context.Context) error {
 
 func (b *bench) counter(name string) workload.Counter {
 	return workload.Counter{
-		Namespace: b.cluster.Namespace, Name: name, Image: b.counterImage, Interval: b.interval, StateBytes: 1 << 10,
+		Namespace: b.cluster.Namespace, Name: name, Image: b.counterImage, Interval: b.interval, Flush: b.flush, StateBytes: 1 << 10,
 		CPU: "10m", Memory: "32Mi",
 	}
 }

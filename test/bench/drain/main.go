@@ -25,6 +25,7 @@ func main() {
 	flag.IntVar(&b.processors, "processors", 30, "How many processors are on the node, and how many StatefulSets.")
 	flag.IntVar(&b.rounds, "rounds", 10, "How often the node is drained, and then the one to which all have moved.")
 	flag.DurationVar(&b.interval, "interval", 10*time.Millisecond, "The counters' pause between two iterations.")
+	flag.DurationVar(&b.flush, "flush", 100*time.Millisecond, "For how long the counters hold back what they print, which carries its own time. With 0s, collecting a line at a time takes more of the machine than the counters do.")
 	flag.StringVar(&b.root, "root", ".", "The repository.")
 	flag.StringVar(&b.kubectl, "kubectl", "bin/k8s/kubectl", "The upstream kubectl.")
 	flag.StringVar(&b.podLogs, "pod-logs", "", "Where the nodes keep the logs of pods, as a pattern. Default: where the local cluster does.")

@@ -23,8 +23,9 @@ const envelope = 128
 // Counter counts as fast as it is told to, and carries a state of some size.
 type Counter struct {
 	Namespace, Name, Image string
-	Interval               time.Duration
-	StateBytes             int
+	// Interval is the pause between two iterations, and Flush for how long their lines are held back; 0: not at all.
+	Interval, Flush time.Duration
+	StateBytes      int
 	// CPU and Memory are its requests.
 	CPU, Memory string
 }
@@ -37,6 +38,7 @@ func (c Counter) Processor() *doryv1alpha1.Processor {
 			Image: c.Image,
 			Env: []corev1.EnvVar{
 				{Name: "COUNTER_INTERVAL", Value: c.Interval.String()},
+				{Name: "COUNTER_FLUSH_INTERVAL", Value: c.Flush.String()},
 				{Name: "COUNTER_PAYLOAD_BYTES", Value: strconv.Itoa(max(0, c.StateBytes-envelope))},
 			},
 			// No limit of CPU: a throttled counter would be measured, and not the move.
