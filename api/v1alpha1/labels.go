@@ -11,6 +11,8 @@ const (
 	LabelProcessorID = "processor-id"
 	// LabelProcessor carries the name of the Processor object.
 	LabelProcessor = "dory.io/processor"
+	// LabelPlaceholder, with the value true, is for pods that do nothing but keep room for pods of higher priority.
+	LabelPlaceholder = "dory.io/placeholder"
 	// LabelEpoch carries the epoch under which a pod was started.
 	LabelEpoch = "dory.io/epoch"
 	// LabelMigration, on the target of a move, is the name of the ProcessorMigration that made the pod. It stays once

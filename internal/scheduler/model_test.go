@@ -79,7 +79,7 @@ func (m *model) newPod(t *rapid.T) *corev1.Pod {
 }
 
 func read(t *rapid.T, p *corev1.Pod) *Pod {
-	return NewPod(p, PodOptions{Movable: rapid.Bool().Draw(t, "movable")})
+	return NewPod(p, PodOptions{Movable: rapid.Bool().Draw(t, "movable"), Placeholder: rapid.Bool().Draw(t, "placeholder")})
 }
 
 // setPod puts a pod anywhere, as others may, also where there is no room or no node.
@@ -235,6 +235,7 @@ func parts(s *Snapshot) map[string]any {
 			"extended": maps.Collect(maps.All(n.extended)), "pods": pods, "ports": ports,
 		}
 	}
+	parts["placeholders"] = s.placeholders
 	for key, c := range s.carriers.all {
 		parts["carriers "+key] = maps.Clone(c.nodes)
 	}

@@ -29,6 +29,7 @@ type Pod struct {
 	request     request
 	ports       []hostPort
 	movable     bool
+	placeholder bool
 	terminating bool
 	over        bool // it has ended and needs nothing any more
 
@@ -48,6 +49,8 @@ type PodOptions struct {
 	Problem string
 	// Movable pods can be moved to another node without being killed.
 	Movable bool
+	// Placeholder pods do nothing but keep room, and go when a pod of higher priority needs it.
+	Placeholder bool
 }
 
 // NewPod reads a pod. It keeps the pod's map of labels, and nothing else of it where the pod has a node already.
@@ -61,6 +64,7 @@ func NewPod(pod *corev1.Pod, opts PodOptions) *Pod {
 		labels:      pod.Labels,
 		ports:       hostPorts(&pod.Spec),
 		movable:     opts.Movable,
+		placeholder: opts.Placeholder,
 		terminating: pod.DeletionTimestamp != nil,
 		over:        pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed,
 		problem:     opts.Problem,

@@ -205,6 +205,10 @@ func movable(p *corev1.Pod) *scheduler.Pod {
 	return scheduler.NewPod(p, scheduler.PodOptions{Movable: true})
 }
 
+func placeholder(p *corev1.Pod) *scheduler.Pod {
+	return scheduler.NewPod(p, scheduler.PodOptions{Placeholder: true})
+}
+
 // wantNode checks where a pod goes; an empty name is a refusal.
 func wantNode(t *testing.T, s *scheduler.Snapshot, p *scheduler.Pod, want string) {
 	t.Helper()

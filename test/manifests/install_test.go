@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/webhook"
 )
 
@@ -41,6 +42,23 @@ var _ = Describe("config/default", func() {
 		container := pod.Spec.Containers[0]
 		Expect(container.SecurityContext.ReadOnlyRootFilesystem).To(HaveValue(BeTrue()))
 		Expect(container.Env[0].ValueFrom.SecretKeyRef.Optional).To(HaveValue(BeTrue()), "the operator starts without a database")
+	})
+
+	It("takes config/headroom, whose pods keep room for others as the operator understands it", func(ctx context.Context) {
+		out, err := kubectl("apply", "--server-side", "-k", filepath.Join(configDir, "headroom"))
+		Expect(err).NotTo(HaveOccurred(), out)
+		DeferCleanup(func() { _, _ = kubectl("delete", "-k", filepath.Join(configDir, "headroom")) }) // The suite's server ends, too.
+
+		deployment := &appsv1.Deployment{}
+		Expect(admin.Get(ctx, client.ObjectKey{Namespace: "dory-system", Name: "dory-headroom"}, deployment)).To(Succeed())
+		pod := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{GenerateName: "dory-headroom-", Namespace: "dory-system", Labels: deployment.Spec.Template.Labels},
+			Spec:       deployment.Spec.Template.Spec,
+		}
+		Expect(admin.Create(ctx, pod, client.DryRunAll)).To(Succeed(), "the namespace's Pod Security admits it")
+		Expect(pod.Spec.Priority).To(HaveValue(BeEquivalentTo(-10)))
+		Expect(pod.Labels).To(HaveKeyWithValue(doryv1alpha1.LabelPlaceholder, "true"))
+		Expect(pod.Spec.SchedulerName).To(Equal("dory-scheduler"))
 	})
 
 	DescribeTable("gives the operator the right to",

@@ -92,8 +92,7 @@ func (c *clerks) help(ctx context.Context, object *corev1.Pod, message string, m
 		if message != "" {
 			c.report(ctx, object, message)
 		}
-		c.askToMove(ctx, object, moves)
-		return func(*loop) {}
+		return c.makeRoom(ctx, object, moves)
 	})
 }
 

@@ -241,6 +241,119 @@ func TestAProcessorOfLowerPriorityMakesRoomByMoving(t *testing.T) {
 	w.runsOn("urgent", "a")
 }
 
+// priorityClass makes one for this world.
+func (w *world) priorityClass(value int32) string {
+	w.Helper()
+	class := &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("%s-%d", w.name, max(value, -value))}, Value: value}
+	w.must(w.client.Create(w.Context(), class))
+	return class.Name
+}
+
+// ending says whether a pod was told to end.
+func (w *world) ending(name string) bool { return w.get(name).DeletionTimestamp != nil }
+
+// ends is what a kubelet does in the end.
+func (w *world) ends(name string) {
+	w.Helper()
+	w.must(w.client.Delete(w.Context(), w.get(name), client.GracePeriodSeconds(0)))
+}
+
+func TestPlaceholdersMakeRoom(t *testing.T) {
+	w := newWorld(t)
+	w.node("a", "4")
+	w.node("b", "4")
+	low := w.priorityClass(-10)
+	keepsRoom := func(p *corev1.Pod) {
+		p.Labels, p.Spec.PriorityClassName = map[string]string{doryv1alpha1.LabelPlaceholder: "true"}, low
+	}
+	w.start(0)
+	w.pod("room-1", "3", keepsRoom)
+	w.runsOn("room-1", "a")
+	w.pod("room-2", "3", keepsRoom)
+	w.runsOn("room-2", "b")
+	w.pod("room-3", "3", keepsRoom)
+	w.isRefused("room-3")
+
+	w.pod("first", "4")
+	w.pod("second", "4")
+	w.eventually("each of the two gets the room of one", func() bool { return w.ending("room-1") && w.ending("room-2") })
+	for _, name := range []string{"first", "second"} {
+		if node := w.get(name).Spec.NodeName; node != "" {
+			t.Errorf("pod %s is on %s, whose room is still taken", name, node)
+		}
+	}
+	w.ends("room-2")
+	w.ends("room-1")
+	w.eventually("both have it, and the placeholder that waits does not", func() bool {
+		return w.get("first").Spec.NodeName != "" && w.get("second").Spec.NodeName != ""
+	})
+	w.pod("third", "1")
+	w.isRefused("third")
+	if w.ending("room-3") || len(w.moves()) != 0 {
+		t.Error("somebody was asked for room who has none")
+	}
+}
+
+// Whoever only looks like a placeholder stays: another's pod, a processor's, one that is as important.
+func TestNobodyElseIsDisplaced(t *testing.T) {
+	w := newWorld(t)
+	low := w.priorityClass(-10)
+	looks := func(p *corev1.Pod) {
+		p.Labels, p.Spec.PriorityClassName = map[string]string{doryv1alpha1.LabelPlaceholder: "true"}, low
+	}
+	for i, also := range []func(*corev1.Pod){
+		func(p *corev1.Pod) { p.Spec.SchedulerName = "another" },
+		func(p *corev1.Pod) { p.Labels[doryv1alpha1.LabelProcessor] = "cam" },
+		func(p *corev1.Pod) { p.Spec.PriorityClassName = "" },
+		func(p *corev1.Pod) { delete(p.Labels, doryv1alpha1.LabelPlaceholder) },
+		func(p *corev1.Pod) { p.Labels[doryv1alpha1.LabelPlaceholder] = "false" },
+	} {
+		node := w.node(fmt.Sprintf("n%d", i), "4")
+		w.pod(fmt.Sprintf("stays-%d", i), "3", looks, also, func(p *corev1.Pod) { p.Spec.NodeName = node.Name })
+	}
+	last := w.node("n9", "2")
+	w.pod("room", "2", looks, func(p *corev1.Pod) { p.Spec.NodeName = last.Name })
+	w.start(0)
+	w.pod("large", "4")
+	w.isRefused("large")
+	w.pod("small", "2") // It comes after the other, so that the other's turn is over when this one's is.
+	w.eventually("there is one placeholder", func() bool { return w.ending("room") })
+	for i := range 5 {
+		if name := fmt.Sprintf("stays-%d", i); w.ending(name) {
+			t.Errorf("pod %s was told to end", name)
+		}
+	}
+}
+
+func TestAPlaceholderThatCannotBeDeletedIsAskedAgain(t *testing.T) {
+	w := newWorld(t)
+	w.node("a", "4")
+	low := w.priorityClass(-10)
+	w.mu.Lock()
+	w.keep = errors.New("the API server has a bad day")
+	w.mu.Unlock()
+	w.start(0)
+	w.pod("room", "3", func(p *corev1.Pod) {
+		p.Labels, p.Spec.PriorityClassName = map[string]string{doryv1alpha1.LabelPlaceholder: "true"}, low
+	})
+	w.runsOn("room", "a")
+	w.pod("p", "4")
+	w.eventually("its end was refused", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.kept > 0
+	})
+	w.mu.Lock()
+	w.keep = nil
+	w.mu.Unlock()
+	w.eventually("it is asked again", func() bool {
+		w.clock.Step(wakeAll)
+		return w.ending("room")
+	})
+	w.ends("room")
+	w.runsOn("p", "a")
+}
+
 func (w *world) moves() []doryv1alpha1.ProcessorMigration {
 	w.Helper()
 	var list doryv1alpha1.ProcessorMigrationList

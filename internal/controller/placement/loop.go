@@ -108,7 +108,7 @@ func (l *loop) refuse(ctx context.Context, w *waiter, how scheduler.How) {
 // podChanged takes in a pod, and puts it into the queue if it waits for us.
 func (l *loop) podChanged(object *corev1.Pod) {
 	mine := object.Spec.SchedulerName == l.config.Options.SchedulerName && object.Spec.NodeName == ""
-	opts := scheduler.PodOptions{Movable: l.config.Options.Movable(object)}
+	opts := scheduler.PodOptions{Movable: l.config.Options.Movable(object), Placeholder: l.config.Options.placeholder(object)}
 	if mine {
 		opts.Volumes, opts.Problem = volumesOf(l.ctx, l.reader, object)
 	}

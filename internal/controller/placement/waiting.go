@@ -30,7 +30,8 @@ type waiter struct {
 	again, buffer time.Time
 	useBuffer     bool // it has waited long enough
 
-	roomAskedAt time.Time // when others were last asked to move for it
+	roomAskedAt time.Time // when others were last asked to make room for it
+	ending      []string  // the placeholders that it waits for, if it waits for nobody else
 
 	told   string // the refusal that was reported last
 	toldAt time.Time

@@ -39,6 +39,9 @@ type world struct {
 	mu sync.Mutex
 	// refuse says whether a binding fails, and how.
 	refuse func(pod, node string) error
+	// keep is why no pod can be deleted, and kept how often that was said.
+	keep error
+	kept int
 	// bindings and reports are how many were sent.
 	bindings, reports int
 }
@@ -65,7 +68,7 @@ func (w *world) start(bufferPercent int32) {
 	w.must(err)
 	placer := New(Config{
 		API: api.config, Clock: w.clock, Recorder: &events.FakeRecorder{}, Metrics: metrics,
-		Client: interceptor.NewClient(api.client, interceptor.Funcs{SubResourceCreate: w.bind, SubResourcePatch: w.report}),
+		Client: interceptor.NewClient(api.client, interceptor.Funcs{SubResourceCreate: w.bind, SubResourcePatch: w.report, Delete: w.delete}),
 		Options: Options{SchedulerName: w.name, BufferPercent: bufferPercent, Movable: func(p *corev1.Pod) bool {
 			return p.Labels[doryv1alpha1.LabelProcessor] != ""
 		}},
@@ -99,6 +102,19 @@ func (w *world) report(ctx context.Context, c client.Client, subresource string,
 	w.reports++
 	w.mu.Unlock()
 	return c.SubResource(subresource).Patch(ctx, pod, patch, opts...)
+}
+
+func (w *world) delete(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
+	w.mu.Lock()
+	keep := w.keep
+	if keep != nil {
+		w.kept++
+	}
+	w.mu.Unlock()
+	if keep != nil {
+		return keep
+	}
+	return c.Delete(ctx, o, opts...)
 }
 
 func (w *world) counted() (int, int) {
