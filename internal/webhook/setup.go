@@ -2,7 +2,6 @@ package webhook
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"net/http"
 
@@ -22,7 +21,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
-	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 )
 
@@ -65,10 +63,7 @@ func Add(ctx context.Context, manager ctrl.Manager, config Config) (*Webhook, er
 		return nil, err
 	}
 	w := &Webhook{filled: config.Filled, certificates: &certificates{reader: two.GetCache(), secret: secret, clock: config.Clock}}
-	server := ctrlwebhook.NewServer(ctrlwebhook.Options{
-		Host: config.Host, Port: config.Port,
-		TLSOpts: []func(*tls.Config){w.certificates.configure},
-	})
+	server := newServer(config, w.certificates.configure)
 	leaving := &departure{clock: config.Clock}
 	server.Register(Path, leaving.closing(&admission.Webhook{Handler: NewEvictions(config.Desk, config.Filled)}))
 	server.Register(DeparturePath, http.HandlerFunc(leaving.announce))
