@@ -13,8 +13,8 @@ CREATE TABLE processor_epochs (
     CONSTRAINT processor_epochs_epoch_is_positive CHECK (epoch > 0)
 );
 
-COMMENT ON TABLE processor_epochs IS 'The last epoch issued for each processor. Epochs never fall; a trigger refuses it.';
-COMMENT ON COLUMN processor_epochs.holder IS 'The pod that the epoch was issued to.';
+COMMENT ON TABLE processor_epochs IS 'The last epoch drawn for each processor: issued, or left out. Epochs never fall; a trigger refuses it.';
+COMMENT ON COLUMN processor_epochs.holder IS 'The pod that the epoch was drawn for.';
 
 -- +goose StatementBegin
 CREATE FUNCTION dory_refuse_falling_epoch() RETURNS trigger

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -9,7 +8,8 @@ import (
 )
 
 // batch writes lines together, which spares whoever collects them most of the work: with many iterations a second that is
-// more than the iterations are. What is held back when the process is killed is lost, and shows as lost iterations.
+// more than the iterations are. What is held back when the process is killed is never told, as if it had not been done; so
+// it is not for tests in which processes are killed.
 type batch struct {
 	mu   sync.Mutex
 	out  io.Writer
@@ -31,22 +31,26 @@ func (c config) output(stdout io.Writer) (lines io.Writer, end func() error) {
 	}
 }
 
-// Write takes whole lines. Its error is that of an earlier flush.
+// Write takes whole lines. Once some could not be written it takes no more, so that no line is there of an iteration that
+// failed.
 func (b *batch) Write(lines []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.err != nil {
+		return 0, b.err
+	}
 	b.held = append(b.held, lines...)
-	return len(lines), b.err
+	return len(lines), nil
 }
 
 func (b *batch) flush() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.held) == 0 {
+	if b.err != nil || len(b.held) == 0 {
 		return b.err
 	}
 	if _, err := b.out.Write(b.held); err != nil {
-		b.err = errors.Join(b.err, fmt.Errorf("writing what was held back: %w", err))
+		b.err = fmt.Errorf("writing what was held back: %w", err)
 	}
 	b.held = b.held[:0]
 	return b.err

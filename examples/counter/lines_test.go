@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 )
@@ -46,17 +47,38 @@ func TestLinesAreWrittenTogether(t *testing.T) {
 	}
 }
 
-func TestALineThatCannotBeWrittenEndsTheCounter(t *testing.T) {
+func TestNothingIsTakenAfterWhatCouldNotBeWritten(t *testing.T) {
 	full := errors.New("the disk is full")
-	b := &batch{out: &pieces{err: full}}
+	out := &pieces{err: full}
+	b := &batch{out: out}
 	if _, err := b.Write([]byte("1\n")); err != nil {
 		t.Fatalf("before anything was written: %v", err)
 	}
 	if err := b.flush(); !errors.Is(err, full) {
 		t.Errorf("flush: %v", err)
 	}
-	if _, err := b.Write([]byte("2\n")); !errors.Is(err, full) {
-		t.Errorf("the next line: %v", err)
+	out.err = nil
+	if n, err := b.Write([]byte("2\n")); n != 0 || !errors.Is(err, full) {
+		t.Errorf("the next line: %d, %v", n, err)
+	}
+	if err := b.flush(); !errors.Is(err, full) || len(out.written) != 1 {
+		t.Errorf("the next flush: %v, written %q", err, out.written)
+	}
+}
+
+func TestDurationsOfTheEnvironment(t *testing.T) {
+	vars := map[string]string{"COUNTER_INTERVAL": "10ms", "COUNTER_FLUSH_INTERVAL": "100ms"}
+	lookup := func(name string) (string, bool) { value, ok := vars[name]; return value, ok }
+	c, err := readConfig(lookup)
+	if err != nil || c.interval != 10*time.Millisecond || c.flushInterval != 100*time.Millisecond {
+		t.Errorf("read %+v (%v)", c, err)
+	}
+	for name := range vars {
+		vars[name] = "-1s"
+		if _, err := readConfig(lookup); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s=-1s: %v", name, err)
+		}
+		vars[name] = ""
 	}
 }
 

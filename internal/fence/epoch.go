@@ -102,7 +102,8 @@ func (i *Issuer) next(ctx context.Context, req Request, floor int64) (int64, err
 	case err == nil:
 		return number, nil
 	case req.Current != nil:
-		// The ProcessorEpoch can be read and is at least as new as the ledger: it was written with it.
+		// The ProcessorEpoch can be read, and names the last epoch that anybody acts under. What the ledger has beyond it was
+		// drawn and never issued.
 		return floor + 1, nil
 	default:
 		return 0, fmt.Errorf("%w: processor %q has no ProcessorEpoch and its last epoch cannot be read from the database: %w", ErrUnavailable, req.ProcessorID, err)

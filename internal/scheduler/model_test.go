@@ -47,6 +47,7 @@ func TestTheSnapshotEqualsOneRebuilt(t *testing.T) {
 			"assume pod":    m.assumePod,
 			"forget pod":    m.forgetPod,
 			"delete pod":    m.deletePod,
+			"end pod":       m.endPod,
 			"set namespace": m.setNamespace,
 			"what if":       m.whatIf,
 			"":              m.check,
@@ -136,6 +137,14 @@ func (m *model) deletePod(t *rapid.T) {
 	p := m.anyPod(t)
 	m.snapshot.DeletePod(p.Key)
 	delete(m.pods, p.Key)
+}
+
+func (m *model) endPod(t *rapid.T) {
+	p := m.anyPod(t)
+	m.snapshot.End(p.Key)
+	ending := *p
+	ending.terminating = true
+	m.pods[p.Key] = &ending
 }
 
 func (m *model) setNamespace(t *rapid.T) {
@@ -235,7 +244,9 @@ func parts(s *Snapshot) map[string]any {
 			"extended": maps.Collect(maps.All(n.extended)), "pods": pods, "ports": ports,
 		}
 	}
-	parts["placeholders"] = s.placeholders
+	for name, count := range s.keepers.all {
+		parts["placeholders of "+name] = count
+	}
 	for key, c := range s.carriers.all {
 		parts["carriers "+key] = maps.Clone(c.nodes)
 	}

@@ -30,6 +30,7 @@ type Pod struct {
 	ports       []hostPort
 	movable     bool
 	placeholder bool
+	patient     bool // it displaces nobody, whatever its priority
 	terminating bool
 	over        bool // it has ended and needs nothing any more
 
@@ -72,6 +73,9 @@ func NewPod(pod *corev1.Pod, opts PodOptions) *Pod {
 	if pod.Spec.Priority != nil {
 		p.Priority = *pod.Spec.Priority
 	}
+	if policy := pod.Spec.PreemptionPolicy; policy != nil {
+		p.patient = *policy == corev1.PreemptNever
+	}
 	p.readRequest(pod)
 	p.note(p.readTerms(pod))
 	if p.Node == "" || p.movable {
@@ -85,6 +89,12 @@ func Key(namespace, name string) string { return namespace + "/" + name }
 
 // Waiting says whether the pod is one to be placed.
 func (p *Pod) Waiting() bool { return p.Node == "" && !p.terminating && !p.over }
+
+// Placeholder says whether the pod does nothing but keep room.
+func (p *Pod) Placeholder() bool { return p.placeholder }
+
+// Terminating says whether the pod was told to end.
+func (p *Pod) Terminating() bool { return p.terminating }
 
 // Compare orders waiting pods: the higher priority first, then the older, then by name.
 func Compare(a, b *Pod) int {

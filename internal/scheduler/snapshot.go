@@ -27,7 +27,7 @@ type Snapshot struct {
 	namespaces table[map[string]string]
 	known      int // nodes with facts
 
-	placeholders int // among the pods
+	keepers table[int] // how many placeholders are on a node
 
 	own       map[string]bool // labels that each node has a value of its own of; replaced, never changed
 	classes   map[string]int  // the numbers of the indexes by the key of their class
@@ -169,24 +169,6 @@ func (s *Snapshot) DeletePod(key string) Change {
 	return Change{Node: old.node, Kinds: KindRoom | KindPods}
 }
 
-// Has says whether a pod has a place, or is assumed to.
-func (s *Snapshot) Has(key string) bool {
-	_, found := s.pods.get(key)
-	return found
-}
-
-// End notes that a pod was told to end, before it is known to. Its room is still taken.
-func (s *Snapshot) End(key string) {
-	at, found := s.pods.get(key)
-	if !found || at.pod.terminating {
-		return
-	}
-	ending := *at.pod
-	ending.terminating = true
-	s.take(at)
-	s.put(&ending, at.node, at.assumed)
-}
-
 // Assume counts a waiting pod as running on a node, before it is known to.
 func (s *Snapshot) Assume(p *Pod, name string) error {
 	n, found := s.nodes.get(name)
@@ -258,9 +240,7 @@ func (s *Snapshot) put(p *Pod, name string, assumed bool) {
 	n.add(p)
 	s.list(n)
 	s.pods.set(s.owner, p.Key, placed{pod: p, node: name, assumed: assumed})
-	if p.placeholder {
-		s.placeholders++
-	}
+	s.keep(p, name, 1)
 	s.tell(p, n, 1)
 }
 
@@ -272,12 +252,23 @@ func (s *Snapshot) take(at placed) {
 	n.drop(at.pod)
 	s.list(n)
 	s.pods.delete(s.owner, at.pod.Key)
-	if at.pod.placeholder {
-		s.placeholders--
-	}
+	s.keep(at.pod, at.node, -1)
 	s.tell(at.pod, n, -1)
 	if n.facts == nil && len(n.pods) == 0 {
 		s.nodes.delete(s.owner, n.name)
+	}
+}
+
+// keep counts the placeholders of a node.
+func (s *Snapshot) keep(p *Pod, name string, by int) {
+	if !p.placeholder {
+		return
+	}
+	count, _ := s.keepers.get(name)
+	if count += by; count > 0 {
+		s.keepers.set(s.owner, name, count)
+	} else {
+		s.keepers.delete(s.owner, name)
 	}
 }
 

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Move of a pod from one node to another, or the end of a placeholder, which goes nowhere: then To is empty.
+// Move of a pod from one node to another.
 type Move struct {
 	Pod      string // the key
 	From, To string
@@ -14,12 +14,11 @@ type Move struct {
 // mostTried bounds how many nodes are looked at for making room.
 const mostTried = 32
 
-// MakeRoom finds a node that would fit a refused pod if pods of lower priority made room: movable ones, which go on
-// elsewhere, and placeholders, which end. It names as few moves as it can find, of as low a priority as possible, and would
-// rather end placeholders. The snapshot is not changed, and nobody who works is killed: a move ends only when the pod runs in
-// its new place. False: there is no such node.
+// MakeRoom finds a node that would fit a refused pod if pods of lower priority, all of them movable, went on elsewhere,
+// and names their moves: as few as it can find, of as low a priority as possible. The snapshot is not changed, and nobody
+// is killed: each move ends only when the pod runs in its new place. False: there is no such node.
 func (s *Snapshot) MakeRoom(p *Pod, how How) (string, []Move, bool) {
-	if p.problem != "" {
+	if p.problem != "" || p.patient {
 		return "", nil, false
 	}
 	var best relief
@@ -35,28 +34,18 @@ func (s *Snapshot) MakeRoom(p *Pod, how How) (string, []Move, bool) {
 	return best.node, best.moves, best.node != ""
 }
 
-// MayAsk says whether there may be somebody to make room for the pod: only for a placeholder does a pod of the usual
-// priority, 0, count as more important, and a placeholder keeps room as long as there is some, and makes none.
-func (s *Snapshot) MayAsk(p *Pod) bool {
-	return !p.placeholder && (p.Priority > 0 || s.placeholders > 0)
-}
-
 // relief is a way to make room.
 type relief struct {
 	node     string
 	moves    []Move
-	moving   int   // how many of them are no ends of placeholders
 	priority int32 // the highest of those that move
 }
 
 func (r *relief) compare(other *relief) int {
-	return cmp.Or(
-		cmp.Compare(r.moving, other.moving), cmp.Compare(len(r.moves), len(other.moves)),
-		cmp.Compare(r.priority, other.priority), cmp.Compare(r.node, other.node),
-	)
+	return cmp.Or(cmp.Compare(len(r.moves), len(other.moves)), cmp.Compare(r.priority, other.priority), cmp.Compare(r.node, other.node))
 }
 
-// worthTrying are the nodes that lack nothing but what their yielding pods have, those first where the least has to go.
+// worthTrying are the nodes that lack nothing but what their movable pods have, those first where the least has to go.
 func (s *Snapshot) worthTrying(p *Pod, how How) []string {
 	type tried struct {
 		name    string
@@ -90,11 +79,16 @@ const (
 	smallestFirst bySize = -1
 )
 
-// yielding are the pods that may be asked to make room for p, the least important first.
+// yielding are the pods that may be asked to move for p, the least important first.
 func (n *node) yielding(p *Pod, size bySize) []*Pod {
+	return n.less(p, size, func(other *Pod) bool { return other.movable && !other.terminating })
+}
+
+// less important pods than p, of a kind, the least important first.
+func (n *node) less(p *Pod, size bySize, kind func(*Pod) bool) []*Pod {
 	var pods []*Pod
 	for _, other := range n.pods {
-		if (other.movable || other.placeholder) && !other.terminating && other.Priority < p.Priority {
+		if other.Priority < p.Priority && kind(other) {
 			pods = append(pods, other)
 		}
 	}
@@ -158,16 +152,12 @@ func (s *Snapshot) rehouse(p *Pod, name string, leaving []*Pod, how How) (relief
 	s.put(p, name, true)
 	r := relief{node: name, priority: leaving[0].Priority}
 	for _, other := range leaving {
-		if other.placeholder {
-			r.moves = append(r.moves, Move{Pod: other.Key, From: name})
-			continue
-		}
 		to, found := s.Decide(other, How{Not: name, UseBuffer: how.UseBuffer})
 		if !found {
 			return relief{}, false
 		}
 		s.put(other, to, true)
-		r.moves, r.moving = append(r.moves, Move{Pod: other.Key, From: name, To: to}), r.moving+1
+		r.moves = append(r.moves, Move{Pod: other.Key, From: name, To: to})
 	}
 	return r, true
 }

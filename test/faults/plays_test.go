@@ -148,7 +148,7 @@ func merged(all ...map[string]scene) map[string]scene {
 // live are the scenes of moves between two iterations.
 var live = merged(
 	tells(moves, "look", "ask-source", "ask-turn", "hold", "enter-placing", "create-target", "enter-starting", "ask-target", "enter-warming", "capture",
-		"warm", "enter-handing-off", "step-aside", "check-source", "check-target", "draw", "quiesce", "restore", "verify", "confirm", "commit",
+		"warm", "enter-handing-off", "draw", "step-aside", "check-source", "check-target", "quiesce", "restore", "verify", "confirm", "commit",
 		"promote", "adopt", "enter-retiring", "delete-source", "enter-succeeded", "release", "collect"),
 	tells(waits, "note"),
 	tells(goesBackAfter("quiesce"), "enter-rolling-back", "bar", "resume", "step-back", "delete-target", "enter-rolled-back"),
@@ -175,7 +175,7 @@ var plays = []play{
 			tells(losesSourceAfter("create-target"), "enter-failed"),
 		),
 		never: []string{
-			"ask-source", "ask-target", "enter-warming", "rehearse", "warm", "reserve", "step-aside", "check-source", "draw", "quiesce",
+			"ask-source", "ask-target", "enter-warming", "rehearse", "warm", "reserve", "draw", "step-aside", "check-source", "quiesce",
 			"resume", "gather", "save", "revive-issue", "revive-restore", "revive-promote", "step-back",
 		},
 	},
@@ -189,7 +189,7 @@ var plays = []play{
 			tells(findsNoRoom, "delete-target", "enter-failed"),
 		),
 		never: []string{
-			"ask-source", "ask-target", "warm", "step-aside", "check-source", "check-target", "draw", "quiesce", "restore", "verify", "confirm",
+			"ask-source", "ask-target", "warm", "draw", "step-aside", "check-source", "check-target", "quiesce", "restore", "verify", "confirm",
 			"promote", "adopt", "enter-retiring", "bar", "resume", "save", "revive-issue", "revive-restore", "revive-promote", "step-back",
 		},
 	},

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	dorypod "github.com/dory-io/dory/internal/pod"
 	"github.com/dory-io/dory/internal/webhook"
 )
 
@@ -59,6 +60,14 @@ var _ = Describe("config/default", func() {
 		Expect(pod.Spec.Priority).To(HaveValue(BeEquivalentTo(-10)))
 		Expect(pod.Labels).To(HaveKeyWithValue(doryv1alpha1.LabelPlaceholder, "true"))
 		Expect(pod.Spec.SchedulerName).To(Equal("dory-scheduler"))
+
+		processor := &doryv1alpha1.Processor{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "cam"}, Spec: doryv1alpha1.ProcessorSpec{
+			Image: "counter:1", Location: doryv1alpha1.LocationManaged, Probes: doryv1alpha1.ProcessorProbes{PeriodSeconds: 10},
+		}}
+		placed, err := dorypod.Build(dorypod.Input{Processor: processor, Name: "cam-1", Epoch: 1})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(pod.Spec.NodeSelector).To(Equal(placed.Spec.NodeSelector), "the room is where a processor may go")
+		Expect(pod.Spec.Affinity).To(Equal(placed.Spec.Affinity))
 	})
 
 	DescribeTable("gives the operator the right to",

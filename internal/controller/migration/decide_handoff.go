@@ -9,6 +9,9 @@ import (
 
 type deadline = time.Duration
 
+// drawTimeout is what the database may take of the handoff's time. Without its answer the ProcessorEpoch stands in for it.
+const drawTimeout = time.Second
+
 // handOff ends with the commit. Everything before it can be undone.
 func handOff(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
 	if m.Status.Strategy == doryv1alpha1.MigrationStopAndCopy {
@@ -38,8 +41,11 @@ func inTime(d decision, remaining deadline) decision {
 	if d.step != "" && d.step != stepCommit && d.status == nil {
 		d.timeout = min(remaining, stepTimeout)
 	}
-	if d.step == stepQuiesce {
+	switch d.step {
+	case stepQuiesce:
 		d.timeout = min(remaining, quiesceTimeout)
+	case stepDraw:
+		d.timeout = min(remaining/4, drawTimeout)
 	}
 	return d
 }
@@ -50,6 +56,8 @@ func inTime(d decision, remaining deadline) decision {
 func handOffLive(o *observation, m *doryv1alpha1.ProcessorMigration, remaining deadline) decision {
 	k := &o.know
 	switch {
+	case k.drawn == 0:
+		return do(stepDraw, m)
 	case !over(o.source) && !aside(o.source):
 		return do(stepAside, m)
 	case !over(o.source) && k.sourceIs == nil:
@@ -58,8 +66,6 @@ func handOffLive(o *observation, m *doryv1alpha1.ProcessorMigration, remaining d
 		return do(stepCheckTarget, m)
 	case !standsBy(k.targetIs.Role):
 		return endure(o, m, targetActs(o), remaining)
-	case k.drawn == 0:
-		return do(stepDraw, m)
 	}
 	if d, found := obtain(o, m, remaining); found {
 		return d

@@ -390,7 +390,7 @@ func TestDecideGivesNoStateToWhoeverActs(t *testing.T) {
 		return func(o *observation) {
 			o.know.sourceIs = &statexfer.HandoffStatus{Role: roleQuiesced, Epoch: 7}
 			o.know.targetIs = &statexfer.HandoffStatus{Role: role, Epoch: 7}
-			o.know.copy, o.know.final = &statexfer.State{}, &statexfer.State{}
+			o.know.copy, o.know.final, o.know.drawn = &statexfer.State{}, &statexfer.State{}, 8
 			o.source.Annotations[doryv1alpha1.AnnotationRole] = doryv1alpha1.RoleStandby
 		}
 	}
@@ -412,18 +412,19 @@ func TestDecideGivesNoStateToWhoeverActs(t *testing.T) {
 	}
 }
 
-// The source does not stand still for the database.
-func TestDecideDrawsBeforeTheSourceStandsStill(t *testing.T) {
-	ready := given(with("m", 0, in("HandingOff", 0, "")), targetPod(), func(o *observation) {
-		o.know.sourceIs = &statexfer.HandoffStatus{Role: rolePrimary, Epoch: 7}
-		o.know.targetIs = &statexfer.HandoffStatus{Role: roleStandby}
-		o.source.Annotations[doryv1alpha1.AnnotationRole] = doryv1alpha1.RoleStandby
-	})
-	for drawn, want := range map[int64]step{0: stepDraw, 8: stepQuiesce} {
+// The source does not stand still for the database, nor is it marked while it still acts.
+func TestDecideDrawsBeforeAnythingElse(t *testing.T) {
+	ready := given(with("m", 0, in("HandingOff", 0, "")), targetPod())
+	for drawn, want := range map[int64]step{0: stepDraw, 8: stepAside} {
 		ready.know.drawn = drawn
 		if got := decide(ready); got.step != want {
 			t.Errorf("with %d drawn: decided %q, want %q", drawn, got, want)
 		}
+	}
+	slow := given(with("m", 0, in("HandingOff", 0, "")), targetPod())
+	slow.processor.Spec.Migration = &doryv1alpha1.ProcessorMigrationPolicy{HandoffTimeoutSeconds: 2}
+	if got := decide(slow); got.timeout != 500*time.Millisecond {
+		t.Errorf("of 2 s for the handoff, the database may take %s", got.timeout)
 	}
 }
 

@@ -39,13 +39,13 @@ const (
 	// stepReserve makes the copy durable before the source is ended.
 	stepReserve         step = "reserve"
 	stepEnterHandingOff step = "enter-handing-off"
+	// stepDraw takes the number of the next epoch off the ledger, which the source does not stand still for.
+	stepDraw step = "draw"
 	// stepAside writes on the source's pod that a restarted process is not to act.
 	stepAside step = "step-aside"
 	// stepCheckSource and stepCheckTarget ask a process which one it is and what role it has.
 	stepCheckSource step = "check-source"
 	stepCheckTarget step = "check-target"
-	// stepDraw takes the number of the next epoch off the ledger, which the source does not stand still for.
-	stepDraw step = "draw"
 	// stepQuiesce stops the source's work and takes its final state.
 	stepQuiesce step = "quiesce"
 	// stepRestore gives the final state to the target.
@@ -94,8 +94,8 @@ const (
 // steps lists them all; the fault tests kill the operator before and after each.
 var steps = []step{
 	stepLook, stepAskSource, stepAskTurn, stepHold, stepNote, stepEnterPlacing, stepCreateTarget, stepEnterStarting, stepAskTarget,
-	stepEnterWarming, stepRehearse, stepCapture, stepWarm, stepReserve, stepEnterHandingOff, stepAside, stepCheckSource,
-	stepCheckTarget, stepDraw, stepQuiesce, stepRestore, stepVerify, stepConfirm, stepCommit, stepPromote, stepAdopt, stepEnterRetiring,
+	stepEnterWarming, stepRehearse, stepCapture, stepWarm, stepReserve, stepEnterHandingOff, stepDraw, stepAside,
+	stepCheckSource, stepCheckTarget, stepQuiesce, stepRestore, stepVerify, stepConfirm, stepCommit, stepPromote, stepAdopt, stepEnterRetiring,
 	stepDeleteSource, stepEnterSucceeded, stepEnterRollingBack, stepBar, stepResume, stepGather, stepSave, stepReviveIssue,
 	stepReviveRestore, stepRevivePromote, stepBack, stepDeleteTarget, stepEnterRolledBack, stepEnterFailed, stepRelease,
 	stepCollect,

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/fence"
 	"github.com/dory-io/dory/internal/pod"
 )
 
@@ -113,10 +114,15 @@ func (w *world) judgeActing() {
 }
 
 // judgeIssue: whoever gets the epoch must be the only one who acts from then on.
-func (w *world) judgeIssue(holder string) {
+func (w *world) judgeIssue(req fence.Request) {
 	for _, p := range w.acting() {
-		if p.pod != holder && !w.overlap() {
-			w.violate("the epoch goes to %s while %s acts", holder, p.pod)
+		if p.pod != req.Holder && !w.overlap() {
+			w.violate("the epoch goes to %s while %s acts", req.Holder, p.pod)
+		}
+	}
+	for _, m := range w.migrations {
+		if m.Active() && m.Status.Strategy == doryv1alpha1.MigrationLive && m.Status.TargetPod == req.Holder && req.Drawn == 0 {
+			w.violate("source %s stands still for the number of %s", m.Status.SourcePod, req.Holder)
 		}
 	}
 }
@@ -330,7 +336,7 @@ func (w *world) lifecycle() {
 		w.forget(holder)
 		w.names++
 		name := "dory-cam-l" + strconv.Itoa(w.names)
-		w.judgeIssue(name)
+		w.judgeIssue(fence.Request{Holder: name, Drawn: 1})
 		w.issue(name, 0)
 		w.addPod(w.buildPod(name, w.epoch.Spec.Epoch))
 	}
@@ -371,7 +377,7 @@ func (w *world) checkpoint() {
 		saved.position.Epoch = p.seen
 		w.store(saved)
 	case w.active() == nil && p.role == roleStandby:
-		w.judgeIssue(holder.Name)
+		w.judgeIssue(fence.Request{Holder: holder.Name, Drawn: 1})
 		if p.seen >= w.epoch.Spec.Epoch {
 			w.issue(holder.Name, p.seen)
 		}

@@ -528,7 +528,7 @@ func (w *world) Issue(_ context.Context, req fence.Request) (*doryv1alpha1.Proce
 		if (req.Current == nil) != (w.epoch == nil) || (req.Current != nil && req.Current.ResourceVersion != w.epoch.ResourceVersion) {
 			return fence.ErrConflict
 		}
-		w.judgeIssue(req.Holder)
+		w.judgeIssue(req)
 		w.issueNumbered(req.Holder, req.Floor, req.Drawn)
 		w.epoch.Annotations = map[string]string{"dory.io/instance": req.Instance}
 		issued = w.epoch.DeepCopy()
@@ -556,7 +556,7 @@ func (w *world) Bar(_ context.Context, current *doryv1alpha1.ProcessorEpoch, rea
 
 // freeze lets an operator stop right before it issues the epoch.
 func (w *world) freeze(holder string) {
-	w.frozen = &fence.Request{Holder: holder, Current: w.epoch.DeepCopy()}
+	w.frozen = &fence.Request{Holder: holder, Current: w.epoch.DeepCopy(), Drawn: w.draw(w.epoch.Spec.Epoch)}
 }
 
 func (w *world) wakeUp() {

@@ -92,7 +92,8 @@ func (c *clerks) help(ctx context.Context, object *corev1.Pod, message string, m
 		if message != "" {
 			c.report(ctx, object, message)
 		}
-		return c.makeRoom(ctx, object, moves)
+		c.askToMove(ctx, object, moves)
+		return func(*loop) {}
 	})
 }
 

@@ -23,9 +23,9 @@ func (n narrator) yields(pod, other *corev1.Pod, move scheduler.Move) {
 	n.recorder.Eventf(pod, other, corev1.EventTypeNormal, "MakingRoom", "Moving", "Pod %s, of lower priority, moves from %s to %s to make room", move.Pod, move.From, move.To)
 }
 
-func (n narrator) displaces(pod, placeholder *corev1.Pod, move scheduler.Move) {
-	n.recorder.Eventf(pod, placeholder, corev1.EventTypeNormal, "MakingRoom", "Displacing", "Placeholder %s leaves %s to make room", move.Pod, move.From)
-	n.recorder.Eventf(placeholder, pod, corev1.EventTypeNormal, "Displaced", "Displacing", "Makes room on %s for pod %s/%s", move.From, pod.Namespace, pod.Name)
+func (n narrator) displaces(pod, placeholder *corev1.Pod, node string) {
+	n.recorder.Eventf(pod, placeholder, corev1.EventTypeNormal, "MakingRoom", "Displacing", "Placeholder %s/%s ends on %s to make room", placeholder.Namespace, placeholder.Name, node)
+	n.recorder.Eventf(placeholder, pod, corev1.EventTypeNormal, "Displaced", "Displacing", "Makes room on %s for pod %s/%s", node, pod.Namespace, pod.Name)
 }
 
 // short keeps within the API's limit for an event's note.

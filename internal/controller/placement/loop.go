@@ -77,10 +77,19 @@ func (l *loop) placeNext(ctx context.Context) bool {
 	p, _ := l.waiting.ready.Pop()
 	w := l.waiting.pods[p.Key]
 	w.again = time.Time{}
+	if node, assumed := l.snapshot.Assumed(p.Key); assumed {
+		if len(w.ending) == 0 {
+			l.clerks.bind(ctx, w.object, p, node)
+			return true
+		}
+		l.giveUp(w, node)
+	}
 	how := scheduler.How{UseBuffer: w.useBuffer}
 	node, found := l.snapshot.Decide(p, how)
 	if !found {
-		l.refuse(ctx, w, how)
+		if !l.displace(ctx, w, how) {
+			l.refuse(ctx, w, how)
+		}
 		return true
 	}
 	if err := l.snapshot.Assume(p, node); err != nil {
@@ -97,7 +106,7 @@ func (l *loop) refuse(ctx context.Context, w *waiter, how scheduler.How) {
 	refusal := l.snapshot.Explain(w.pod, how)
 	l.metrics.refused()
 	now := l.clock.Now()
-	l.waiting.sleep(w, refusal, now.Add(l.config.Options.BufferPatience))
+	l.waiting.sleep(w, refusal, now.Add(l.config.Options.BufferPatience), refusal.OnlyBuffer || l.snapshot.KeepsRoom())
 	var message string
 	if w.news(refusal.String(), now) {
 		message = w.told
@@ -109,6 +118,11 @@ func (l *loop) refuse(ctx context.Context, w *waiter, how scheduler.How) {
 func (l *loop) podChanged(object *corev1.Pod) {
 	mine := object.Spec.SchedulerName == l.config.Options.SchedulerName && object.Spec.NodeName == ""
 	opts := scheduler.PodOptions{Movable: l.config.Options.Movable(object), Placeholder: l.config.Options.placeholder(object)}
+	if p := object.Status.Phase; p == corev1.PodSucceeded || p == corev1.PodFailed {
+		l.waiting.ended(scheduler.Key(object.Namespace, object.Name), "")
+	} else {
+		l.waiting.ended(scheduler.Key(object.Namespace, object.Name), string(object.UID))
+	}
 	if mine {
 		opts.Volumes, opts.Problem = volumesOf(l.ctx, l.reader, object)
 	}
@@ -127,6 +141,7 @@ func (l *loop) podChanged(object *corev1.Pod) {
 func (l *loop) podGone(key string) {
 	l.waiting.forget(key)
 	l.changed(l.snapshot.DeletePod(key))
+	l.waiting.ended(key, "")
 }
 
 // volumesChanged reads again who waits for volumes.
@@ -175,7 +190,8 @@ func (l *loop) helped(w *waiter) bool {
 		if !w.refusal.HelpedBy(change) {
 			continue
 		}
-		if len(l.changes) > mostChanges || !w.pod.OnlyNode(change) || l.snapshot.Fits(w.pod, node, scheduler.How{UseBuffer: w.useBuffer}) {
+		how := scheduler.How{UseBuffer: w.useBuffer}
+		if len(l.changes) > mostChanges || !w.pod.OnlyNode(change) || l.snapshot.Fits(w.pod, node, how) || l.snapshot.Yields(w.pod, node, how) {
 			return true
 		}
 		w.refusal = w.refusal.Unsure() // The node still lacks something, and the refusal does not say what.

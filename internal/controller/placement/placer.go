@@ -106,12 +106,13 @@ func (p *Placer) Start(ctx context.Context) error {
 	}
 	box := newInbox()
 	l := newLoop(p.config, box, watched)
-	if err := l.listen(ctx, watched); err != nil {
+	sent, err := l.listen(ctx, watched)
+	if err != nil {
 		return err
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- watched.Start(ctx) }()
-	if watched.WaitForCacheSync(ctx) {
+	if watched.WaitForCacheSync(ctx) && toolscache.WaitForCacheSync(ctx.Done(), sent...) {
 		l.run(ctx)
 	}
 	if ctx.Err() != nil {

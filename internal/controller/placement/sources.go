@@ -60,7 +60,7 @@ func slimPod(obj any) (any, error) {
 	slim := &corev1.Pod{
 		ObjectMeta: slimMeta(pod.ObjectMeta),
 		Spec: corev1.PodSpec{
-			NodeName: spec.NodeName, SchedulerName: spec.SchedulerName, Priority: spec.Priority, Overhead: spec.Overhead,
+			NodeName: spec.NodeName, SchedulerName: spec.SchedulerName, Priority: spec.Priority, PreemptionPolicy: spec.PreemptionPolicy, Overhead: spec.Overhead,
 			Resources: spec.Resources, ResourceClaims: spec.ResourceClaims, SchedulingGates: spec.SchedulingGates,
 			NodeSelector: spec.NodeSelector, Affinity: spec.Affinity, Tolerations: spec.Tolerations,
 			TopologySpreadConstraints: spec.TopologySpreadConstraints,
@@ -113,8 +113,8 @@ func claimsOf(volumes []corev1.Volume) []corev1.Volume {
 	return claims
 }
 
-// listen sends a letter for whatever happens.
-func (l *loop) listen(ctx context.Context, watched cache.Cache) error {
+// listen sends a letter for whatever happens, and returns what tells that those for all that is there were sent.
+func (l *loop) listen(ctx context.Context, watched cache.Cache) (sent []toolscache.InformerSynced, err error) {
 	for _, source := range []struct {
 		object  client.Object
 		changed func(any) letter
@@ -128,18 +128,19 @@ func (l *loop) listen(ctx context.Context, watched cache.Cache) error {
 	} {
 		informer, err := watched.GetInformer(ctx, source.object)
 		if err != nil {
-			return fmt.Errorf("watching %T: %w", source.object, err)
+			return nil, fmt.Errorf("watching %T: %w", source.object, err)
 		}
-		_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		registration, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
 			AddFunc:    func(o any) { l.inbox.send(source.changed(o)) },
 			UpdateFunc: func(_, o any) { l.inbox.send(source.changed(o)) },
 			DeleteFunc: func(o any) { l.inbox.send(source.gone(lastKnown(o))) },
 		})
 		if err != nil {
-			return fmt.Errorf("watching %T: %w", source.object, err)
+			return nil, fmt.Errorf("watching %T: %w", source.object, err)
 		}
+		sent = append(sent, registration.HasSynced)
 	}
-	return nil
+	return sent, nil
 }
 
 // lastKnown is the object of a deletion, also where only the fact was seen. Nil: neither.

@@ -18,7 +18,8 @@ const (
 	wakeAll = 5 * time.Minute
 )
 
-// waiter is a pod that has no node yet: ready, asleep until something helps it, put off until a moment, or being bound.
+// waiter is a pod that has no node yet: ready, asleep until something helps it, put off until a moment, waiting for
+// placeholders to end, or being bound.
 type waiter struct {
 	object *corev1.Pod
 	pod    *scheduler.Pod
@@ -30,8 +31,11 @@ type waiter struct {
 	again, buffer time.Time
 	useBuffer     bool // it has waited long enough
 
-	roomAskedAt time.Time // when others were last asked to make room for it
-	ending      []string  // the placeholders that it waits for, if it waits for nobody else
+	roomAskedAt time.Time // when others were last asked to move for it
+
+	// ending are the UIDs of the placeholders that it waits for, by key; avoid is the node where they did not end.
+	ending map[string]string
+	avoid  string
 
 	told   string // the refusal that was reported last
 	toldAt time.Time
@@ -50,6 +54,7 @@ func (w *waiter) news(text string, now time.Time) bool {
 type waiting struct {
 	pods     map[string]*waiter
 	sleepers map[string]*waiter
+	awaiting map[string]*waiter // the end of placeholders
 	ready    *scheduler.Queue
 	// next is the first moment at which somebody may be due.
 	next      time.Time
@@ -58,7 +63,7 @@ type waiting struct {
 
 func newWaiting(now time.Time) *waiting {
 	return &waiting{
-		pods: map[string]*waiter{}, sleepers: map[string]*waiter{}, ready: scheduler.NewQueue(),
+		pods: map[string]*waiter{}, sleepers: map[string]*waiter{}, awaiting: map[string]*waiter{}, ready: scheduler.NewQueue(),
 		next: now.Add(wakeAll), wakeAllAt: now.Add(wakeAll),
 	}
 }
@@ -94,6 +99,7 @@ func toldBefore(object *corev1.Pod) string {
 func (b *waiting) forget(key string) {
 	delete(b.pods, key)
 	delete(b.sleepers, key)
+	delete(b.awaiting, key)
 	b.ready.Remove(key)
 }
 
@@ -103,11 +109,12 @@ func (b *waiting) wake(w *waiter) {
 	b.ready.Push(w.pod)
 }
 
-// sleep lets a pod wait until something helps, or at the latest until the moment from which it may use the buffer.
-func (b *waiting) sleep(w *waiter, refusal scheduler.Refusal, buffer time.Time) {
+// sleep lets a pod wait until something helps, or at the latest until the moment from which it may use the buffer, if that
+// may help. A placeholder keeps room, and takes none from those that it is kept for.
+func (b *waiting) sleep(w *waiter, refusal scheduler.Refusal, buffer time.Time, mayHelp bool) {
 	w.asleep, w.refusal = true, refusal
 	b.sleepers[w.pod.Key] = w
-	if refusal.OnlyBuffer && !w.useBuffer && w.buffer.IsZero() {
+	if mayHelp && !w.pod.Placeholder() && !w.useBuffer && w.buffer.IsZero() {
 		w.buffer = buffer
 		b.expect(buffer)
 	}
@@ -118,6 +125,39 @@ func (b *waiting) putOff(w *waiter, now time.Time) {
 	w.again = now.Add(min(firstRetry<<min(w.failures, 10), lastRetry))
 	w.failures++
 	b.expect(w.again)
+}
+
+// await lets a pod wait for placeholders to end, though not for ever.
+func (b *waiting) await(w *waiter, placeholders []*scheduler.Pod, until time.Time) {
+	w.ending = map[string]string{}
+	for _, p := range placeholders {
+		w.ending[p.Key] = p.UID
+	}
+	w.again = until
+	b.expect(until)
+	b.awaiting[w.pod.Key] = w
+}
+
+// giveUp what a pod waits for.
+func (b *waiting) giveUp(w *waiter) {
+	w.ending = nil
+	delete(b.awaiting, w.pod.Key)
+}
+
+// ended wakes who has waited for the pod, if that was the last. An empty UID is that of a pod that is gone, any other that of
+// one that is there instead.
+func (b *waiting) ended(key, uid string) {
+	for _, w := range b.awaiting {
+		if awaited, waits := w.ending[key]; !waits || awaited == uid {
+			continue
+		}
+		delete(w.ending, key)
+		if len(w.ending) == 0 {
+			b.giveUp(w)
+			w.again = time.Time{}
+			b.wake(w)
+		}
+	}
 }
 
 func (b *waiting) expect(moment time.Time) {

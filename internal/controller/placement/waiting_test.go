@@ -57,7 +57,7 @@ func TestABindingThatFailsBringsNoBuffer(t *testing.T) {
 	now := time.Unix(1000, 0)
 	b := newWaiting(now)
 	w := waitingPod(b, "p")
-	b.sleep(w, scheduler.Refusal{OnlyBuffer: true}, now.Add(time.Minute))
+	b.sleep(w, scheduler.Refusal{OnlyBuffer: true}, now.Add(time.Minute), true)
 	b.wake(w)
 	b.ready.Pop()
 	b.putOff(w, now)
@@ -74,7 +74,7 @@ func TestABindingThatFailsBringsNoBuffer(t *testing.T) {
 func TestEverybodyTriesAgainNowAndThen(t *testing.T) {
 	now := time.Unix(1000, 0)
 	b := newWaiting(now)
-	b.sleep(waitingPod(b, "p"), scheduler.Refusal{}, time.Time{})
+	b.sleep(waitingPod(b, "p"), scheduler.Refusal{}, time.Time{}, false)
 	b.due(now.Add(wakeAll - 1))
 	if b.ready.Len() != 0 {
 		t.Error("woken too early")
@@ -145,7 +145,7 @@ func TestANodeThatComesTaintedHelpsWhenTheTaintGoes(t *testing.T) {
 	l := newLoop(Config{Clock: clocktesting.NewFakeClock(time.Unix(1000, 0)), Options: Options{Concurrency: 1}}, newInbox(), noNodes{})
 	w := waitingPod(l.waiting, "p")
 	l.snapshot.SetPod(w.pod)
-	l.waiting.sleep(w, l.snapshot.Explain(w.pod, scheduler.How{}), time.Time{})
+	l.waiting.sleep(w, l.snapshot.Explain(w.pod, scheduler.How{}), time.Time{}, false)
 	node := &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: "a"},
 		Spec:       corev1.NodeSpec{Taints: []corev1.Taint{{Key: "karpenter.sh/unregistered", Effect: corev1.TaintEffectNoExecute}}},

@@ -39,9 +39,9 @@ type world struct {
 	mu sync.Mutex
 	// refuse says whether a binding fails, and how.
 	refuse func(pod, node string) error
-	// keep is why no pod can be deleted, and kept how often that was said.
-	keep error
-	kept int
+	// undeletable is why no pod can be deleted, and deleted how often it was tried.
+	undeletable error
+	deleted     int
 	// bindings and reports are how many were sent.
 	bindings, reports int
 }
@@ -106,15 +106,27 @@ func (w *world) report(ctx context.Context, c client.Client, subresource string,
 
 func (w *world) delete(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
 	w.mu.Lock()
-	keep := w.keep
-	if keep != nil {
-		w.kept++
-	}
+	w.deleted++
+	err := w.undeletable
 	w.mu.Unlock()
-	if keep != nil {
-		return keep
+	if err != nil {
+		return err
 	}
 	return c.Delete(ctx, o, opts...)
+}
+
+// keep lets no pod be deleted for that reason, or nil.
+func (w *world) keep(why error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.undeletable = why
+}
+
+// deletions are how often the placement wanted to delete a pod.
+func (w *world) deletions() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.deleted
 }
 
 func (w *world) counted() (int, int) {

@@ -96,8 +96,11 @@ func (b *bench) conclude(ctx context.Context) error {
 	if err := b.figures.Print(); err != nil {
 		return err
 	}
-	if !ours.proof.Whole() {
+	switch {
+	case !ours.proof.Whole():
 		return fmt.Errorf("iterations of processors were lost or done twice: %+v", ours.proof)
+	case b.flush > 0 && ours.proof.Unlogged > 0:
+		return fmt.Errorf("a counter was killed with lines held back, which may hide that iterations were done twice (use -flush=0s): %+v", ours.proof)
 	}
 	return nil
 }

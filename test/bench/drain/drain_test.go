@@ -14,7 +14,7 @@ import (
 )
 
 func TestFlagsThatMakeNoSense(t *testing.T) {
-	for _, b := range []bench{{processors: 0, rounds: 1}, {processors: 1, rounds: 0}, {processors: 1, rounds: 1, interval: -1}} {
+	for _, b := range []bench{{processors: 0, rounds: 1}, {processors: 1, rounds: 0}, {processors: 1, rounds: 1, interval: -1}, {processors: 1, rounds: 1, flush: -1}} {
 		if err := b.validate(); err == nil {
 			t.Errorf("%+v is accepted", b)
 		}

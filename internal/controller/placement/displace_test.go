@@ -1,0 +1,179 @@
+package placement
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+)
+
+// keepsRoom makes placeholders of this world's pods.
+func (w *world) keepsRoom() func(*corev1.Pod) {
+	w.Helper()
+	class := &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: w.name + "-headroom"}, Value: -10}
+	w.must(w.client.Create(w.Context(), class))
+	return func(p *corev1.Pod) {
+		p.Labels, p.Spec.PriorityClassName = map[string]string{doryv1alpha1.LabelPlaceholder: "true"}, class.Name
+	}
+}
+
+// ending says whether a pod was told to end.
+func (w *world) ending(name string) bool { return w.get(name).DeletionTimestamp != nil }
+
+// ends is what a kubelet does in the end.
+func (w *world) ends(name string) {
+	w.Helper()
+	w.must(w.client.Delete(w.Context(), w.get(name), client.GracePeriodSeconds(0)))
+}
+
+func (w *world) isNowhere(pod string) {
+	w.Helper()
+	if node := w.get(pod).Spec.NodeName; node != "" {
+		w.Errorf("pod %s is on %s", pod, node)
+	}
+}
+
+func TestPlaceholdersMakeRoom(t *testing.T) {
+	w := newWorld(t)
+	w.node("a", "4")
+	w.node("b", "4")
+	keepsRoom := w.keepsRoom()
+	w.start(0)
+	w.pod("room-1", "3", keepsRoom)
+	w.runsOn("room-1", "a")
+	w.pod("room-2", "3", keepsRoom)
+	w.runsOn("room-2", "b")
+
+	w.pod("first", "4")
+	w.pod("second", "4")
+	w.eventually("each of the two gets the room of one", func() bool { return w.ending("room-1") && w.ending("room-2") })
+	for _, name := range []string{"first", "second"} {
+		w.isNowhere(name) // The room is still taken.
+		if refusal := refusalOf(w.get(name)); refusal != nil {
+			t.Errorf("whoever provisions nodes is told of pod %s, which has one: %s", name, refusal.Message)
+		}
+	}
+	w.ends("room-1")
+	w.ends("room-2")
+	w.eventually("both have it", func() bool { return w.get("first").Spec.NodeName != "" && w.get("second").Spec.NodeName != "" })
+}
+
+// What is made free for a pod is its own, also while only a part of it is free: a placeholder that waits takes none of it.
+func TestRoomIsKeptForWhomItIsMade(t *testing.T) {
+	w := newWorld(t)
+	w.node("a", "4")
+	keepsRoom := w.keepsRoom()
+	w.start(0)
+	for i := range 4 {
+		w.pod(fmt.Sprintf("room-%d", i), "1", keepsRoom)
+		w.runsOn(fmt.Sprintf("room-%d", i), "a")
+	}
+	w.pod("waits", "1", keepsRoom)
+	w.isRefused("waits")
+	w.pod("p", "4")
+	for i := range 4 {
+		name := fmt.Sprintf("room-%d", i)
+		w.eventually(name+" ends", func() bool { return w.ending(name) })
+	}
+	for i := range 4 {
+		w.isNowhere("p")
+		w.ends(fmt.Sprintf("room-%d", i))
+	}
+	w.runsOn("p", "a")
+	w.isNowhere("waits")
+}
+
+// Whoever only looks like a placeholder stays: another's pod, a processor's, one that is as important.
+func TestNobodyElseIsDisplaced(t *testing.T) {
+	w := newWorld(t)
+	looks := w.keepsRoom()
+	for i, also := range []func(*corev1.Pod){
+		func(p *corev1.Pod) { p.Spec.SchedulerName = "another" },
+		func(p *corev1.Pod) { p.Labels[doryv1alpha1.LabelProcessor] = "cam" },
+		func(p *corev1.Pod) { p.Spec.PriorityClassName = "" },
+		func(p *corev1.Pod) { delete(p.Labels, doryv1alpha1.LabelPlaceholder) },
+		func(p *corev1.Pod) { p.Labels[doryv1alpha1.LabelPlaceholder] = "false" },
+	} {
+		node := w.node(fmt.Sprintf("n%d", i), "4")
+		w.pod(fmt.Sprintf("stays-%d", i), "3", looks, also, func(p *corev1.Pod) { p.Spec.NodeName = node.Name })
+	}
+	w.start(0)
+	w.pod("large", "4")
+	w.isRefused("large") // Whoever makes room for a pod is told before that is said.
+	for i := range 5 {
+		if name := fmt.Sprintf("stays-%d", i); w.ending(name) {
+			t.Errorf("pod %s was told to end", name)
+		}
+	}
+	if w.deletions() != 0 {
+		t.Errorf("%d pods were deleted", w.deletions())
+	}
+}
+
+func TestAPlaceholderThatCannotBeDeletedIsAskedAgain(t *testing.T) {
+	w := newWorld(t)
+	w.node("a", "4")
+	w.keep(errors.New("the API server has a bad day"))
+	w.start(0)
+	w.pod("room", "3", w.keepsRoom())
+	w.runsOn("room", "a")
+	w.pod("p", "4")
+	w.eventually("its end was refused", func() bool { return w.deletions() > 0 })
+	w.keep(nil)
+	w.eventually("it is asked again", func() bool {
+		w.clock.Step(firstRetry)
+		return w.ending("room")
+	})
+	w.ends("room")
+	w.runsOn("p", "a")
+}
+
+func TestAPlaceholderThatDoesNotEndIsNotWaitedForForEver(t *testing.T) {
+	w := newWorld(t)
+	w.node("a", "4")
+	w.node("b", "4")
+	keepsRoom := w.keepsRoom()
+	w.start(0)
+	for _, node := range []string{"a", "b"} {
+		w.pod("room-"+node, "4", keepsRoom)
+		w.runsOn("room-"+node, node)
+	}
+	w.pod("p", "4")
+	w.eventually("the first is told to end", func() bool { return w.ending("room-a") })
+	w.eventually("the second is, because the first does not", func() bool {
+		w.clock.Step(endPatience)
+		return w.ending("room-b")
+	})
+	w.ends("room-b")
+	w.eventually("pod p is on b", func() bool {
+		w.clock.Step(endPatience) // It may be the turn of the first again.
+		return w.get("p").Spec.NodeName == w.name+"-b"
+	})
+}
+
+// A placeholder never gets the buffer, and whoever may have the buffer may have it together with a placeholder's room.
+func TestPlaceholdersAndTheBuffer(t *testing.T) {
+	w := newWorld(t)
+	keepsRoom := w.keepsRoom()
+	w.node("a", "4")
+	w.start(10)
+	w.pod("greedy", "4", keepsRoom)
+	w.isRefused("greedy")
+	w.pod("room", "3", keepsRoom)
+	w.runsOn("room", "a")
+	w.pod("p", "4")
+	w.isRefused("p")
+	w.eventually("it has waited long enough", func() bool {
+		w.clock.Step(defaultBufferPatience)
+		return w.ending("room")
+	})
+	w.ends("room")
+	w.runsOn("p", "a")
+	w.isNowhere("greedy")
+}
