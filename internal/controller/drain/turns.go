@@ -20,7 +20,7 @@ import (
 
 const (
 	// DefaultPerNode is how many moves off one node may be under way where no limit is set. It was measured with make
-	// bench-drain: 10 at once took as long, and each processor stood still twice as long; 4 took a fifth longer.
+	// bench-drain: 10 at once took no less time, and each processor stood still for twice as long; 4 took a little longer.
 	DefaultPerNode = 6
 	// DefaultTotal is how many moves of all drains may be.
 	DefaultTotal = 40

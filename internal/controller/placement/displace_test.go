@@ -89,6 +89,26 @@ func TestRoomIsKeptForWhomItIsMade(t *testing.T) {
 	w.isNowhere("waits")
 }
 
+// Two that come at once share the room of one placeholder, also where another one would have cost the second less.
+func TestTheRestOfARoomIsSharedAtOnce(t *testing.T) {
+	w := newWorld(t)
+	keepsRoom := w.keepsRoom()
+	a, b := w.node("a", "4"), w.node("b", "4")
+	w.pod("large-room", "4", keepsRoom, func(p *corev1.Pod) { p.Spec.NodeName = a.Name })
+	w.pod("small-room", "1", keepsRoom, func(p *corev1.Pod) { p.Spec.NodeName = b.Name })
+	w.pod("others", "3", func(p *corev1.Pod) { p.Spec.NodeName, p.Spec.SchedulerName = b.Name, "another" })
+	w.pod("p-1", "3")
+	w.pod("p-2", "1")
+	w.start(0)
+	w.eventually("the large one ends", func() bool { return w.ending("large-room") })
+	w.ends("large-room")
+	w.runsOn("p-1", "a")
+	w.runsOn("p-2", "a")
+	if w.ending("small-room") || w.deletions() != 1 {
+		t.Errorf("%d deletions, want that of the large one alone", w.deletions())
+	}
+}
+
 // Whoever only looks like a placeholder stays: another's pod, a processor's, one that is as important.
 func TestNobodyElseIsDisplaced(t *testing.T) {
 	w := newWorld(t)
@@ -163,12 +183,14 @@ func TestPlaceholdersAndTheBuffer(t *testing.T) {
 	keepsRoom := w.keepsRoom()
 	w.node("a", "4")
 	w.start(10)
-	w.pod("greedy", "4", keepsRoom)
-	w.isRefused("greedy")
 	w.pod("room", "3", keepsRoom)
 	w.runsOn("room", "a")
+	w.pod("greedy", "900m", keepsRoom)
+	w.isRefused("greedy")
+	w.clock.Step(2 * defaultBufferPatience)
 	w.pod("p", "4")
-	w.isRefused("p")
+	w.isRefused("p") // The other has been looked at by then.
+	w.isNowhere("greedy")
 	w.eventually("it has waited long enough", func() bool {
 		w.clock.Step(defaultBufferPatience)
 		return w.ending("room")
