@@ -61,7 +61,7 @@ func (b *batch) flushOn(ticks <-chan time.Time, stop <-chan struct{}) {
 	for {
 		select {
 		case <-ticks:
-			_ = b.flush() //nolint:errcheck // The next iteration's Write returns it.
+			_ = b.flush() // The next iteration's Write returns it.
 		case <-stop:
 			return
 		}

@@ -2,6 +2,7 @@ package scheduler_test
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -95,7 +96,7 @@ func TestDisplaceLooksWhereThePodMayGo(t *testing.T) {
 	}
 	s := cluster(append(all, aNode("z")))
 	for i, n := range append(all, aNode("z")) {
-		s.SetPod(placeholder(aPod(fmt.Sprint(i), on(n.Name), cpu("4"), priority(-10))))
+		s.SetPod(placeholder(aPod(strconv.Itoa(i), on(n.Name), cpu("4"), priority(-10))))
 	}
 	if node, _, found := s.Displace(read(aPod("p", cpu("4"))), scheduler.How{}); node != "z" {
 		t.Errorf("node %q (%t), want z", node, found)

@@ -38,14 +38,13 @@ func handOff(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
 // inTime lets no processor's answer be awaited beyond the deadline, because the source may stand still meanwhile. The commit
 // has its own time: cut short, it leaves open whether it happened.
 func inTime(d decision, remaining deadline) decision {
-	if d.step != "" && d.step != stepCommit && d.status == nil {
-		d.timeout = min(remaining, stepTimeout)
-	}
-	switch d.step {
-	case stepQuiesce:
+	switch {
+	case d.step == stepQuiesce:
 		d.timeout = min(remaining, quiesceTimeout)
-	case stepDraw:
+	case d.step == stepDraw:
 		d.timeout = min(remaining/4, drawTimeout)
+	case d.step != "" && d.step != stepCommit && d.status == nil:
+		d.timeout = min(remaining, stepTimeout)
 	}
 	return d
 }
