@@ -6,14 +6,14 @@ import (
 )
 
 // Displace finds a node that would fit a refused pod if placeholders of lower priority were gone, and names them: those
-// first that end already, then as few and as small ones as it can find. The snapshot is not changed. False: there is no such
-// node.
-func (s *Snapshot) Displace(p *Pod, how How) (string, []*Pod, bool) {
+// first that end already, then as few and as small ones as it can find. It leaves out nodes that are to be avoided, and does
+// not change the snapshot. False: there is no such node.
+func (s *Snapshot) Displace(p *Pod, how How, avoid map[string]bool) (string, []*Pod, bool) {
 	if p.problem != "" || p.patient || p.placeholder {
 		return "", nil, false
 	}
 	var best displacement
-	for _, name := range s.worthDisplacing(p, how) {
+	for _, name := range s.worthDisplacing(p, how, avoid) {
 		n, _ := s.nodes.get(name)
 		for _, size := range []bySize{largestFirst, smallestFirst} {
 			found, ok := s.Copy().displace(p, n, size, how)
@@ -64,7 +64,7 @@ func (d *displacement) compare(other *displacement) int {
 }
 
 // worthDisplacing are the nodes that lack nothing but what their placeholders hold, those first where the least has to go.
-func (s *Snapshot) worthDisplacing(p *Pod, how How) []string {
+func (s *Snapshot) worthDisplacing(p *Pod, how How, avoid map[string]bool) []string {
 	type tried struct {
 		name    string
 		missing int64
@@ -73,7 +73,7 @@ func (s *Snapshot) worthDisplacing(p *Pod, how How) []string {
 	s.prepare(p, how)
 	for name := range s.keepers.all {
 		n, _ := s.nodes.get(name)
-		if n.facts == nil || name == how.Not || !s.admits(n.class) || !s.plan.matches(n) {
+		if n.facts == nil || name == how.Not || avoid[name] || !s.admits(n.class) || !s.plan.matches(n) {
 			continue
 		}
 		if missing, enough := n.withoutPlaceholders(p, how); enough {

@@ -25,6 +25,7 @@ func TestDisplace(t *testing.T) {
 		fixed []*corev1.Pod
 		pod   *corev1.Pod
 		how   scheduler.How
+		avoid map[string]bool
 		node  string
 		gone  []string
 	}{
@@ -55,6 +56,10 @@ func TestDisplace(t *testing.T) {
 			nodes: two, keep: []*corev1.Pod{aPod("1", on("a"), cpu("4"), low), aPod("2", on("b"), cpu("4"), low)},
 			pod: aPod("p", cpu("1")), how: scheduler.How{Not: "a"}, node: "b", gone: []string{"default/2"},
 		},
+		"not on one to be avoided": {
+			nodes: two, keep: []*corev1.Pod{aPod("1", on("a"), cpu("4"), low), aPod("2", on("b"), cpu("4"), low)},
+			pod: aPod("p", cpu("1")), avoid: map[string]bool{"a": true}, node: "b", gone: []string{"default/2"},
+		},
 		"not where the pod may not go": {
 			nodes: nodes(aNode("a", tainted("x", corev1.TaintEffectNoSchedule)), aNode("b")),
 			keep:  []*corev1.Pod{aPod("1", on("a"), cpu("4"), low), aPod("2", on("b"), cpu("4"), low)},
@@ -66,7 +71,7 @@ func TestDisplace(t *testing.T) {
 			for _, p := range c.keep {
 				s.SetPod(placeholder(p))
 			}
-			node, found, ok := s.Displace(read(c.pod), c.how)
+			node, found, ok := s.Displace(read(c.pod), c.how, c.avoid)
 			if node != c.node || ok != (c.node != "") {
 				t.Errorf("node %q (%t), want %q", node, ok, c.node)
 			}
@@ -98,7 +103,7 @@ func TestDisplaceLooksWhereThePodMayGo(t *testing.T) {
 	for i, n := range append(all, aNode("z")) {
 		s.SetPod(placeholder(aPod(strconv.Itoa(i), on(n.Name), cpu("4"), priority(-10))))
 	}
-	if node, _, found := s.Displace(read(aPod("p", cpu("4"))), scheduler.How{}); node != "z" {
+	if node, _, found := s.Displace(read(aPod("p", cpu("4"))), scheduler.How{}, nil); node != "z" {
 		t.Errorf("node %q (%t), want z", node, found)
 	}
 }
@@ -108,10 +113,10 @@ func TestDisplaceKeepsTheBuffer(t *testing.T) {
 	fill(s, nodes(aNode("a")))
 	s.SetPod(placeholder(aPod("1", on("a"), cpu("3"), priority(-10))))
 	p := read(aPod("p", cpu("4")))
-	if node, _, found := s.Displace(p, scheduler.How{}); found || s.Yields(p, "a", scheduler.How{}) {
+	if node, _, found := s.Displace(p, scheduler.How{}, nil); found || s.Yields(p, "a", scheduler.How{}) {
 		t.Errorf("the buffer of %s is given away", node)
 	}
-	if node, _, found := s.Displace(p, scheduler.How{UseBuffer: true}); !found || node != "a" || !s.Yields(p, "a", scheduler.How{UseBuffer: true}) {
+	if node, _, found := s.Displace(p, scheduler.How{UseBuffer: true}, nil); !found || node != "a" || !s.Yields(p, "a", scheduler.How{UseBuffer: true}) {
 		t.Errorf("with the buffer: %q (%t)", node, found)
 	}
 }
@@ -124,7 +129,7 @@ func TestTheRestOfARoomIsForTheNext(t *testing.T) {
 	}
 	for i := range 4 {
 		p := read(aPod(fmt.Sprintf("p-%d", i), cpu("1")))
-		node, gone, found := s.Displace(p, scheduler.How{})
+		node, gone, found := s.Displace(p, scheduler.How{}, nil)
 		if !found || node != "a" || len(gone) != 1 || gone[0].Key != "default/1" || gone[0].Terminating() != (i > 0) {
 			t.Fatalf("pod %d: %s, %v (%t)", i, node, keys(gone), found)
 		}
@@ -136,7 +141,7 @@ func TestTheRestOfARoomIsForTheNext(t *testing.T) {
 		}
 		s.End(gone[0].Key)
 	}
-	if node, _, found := s.Displace(read(aPod("p-4", cpu("1"))), scheduler.How{}); node != "b" {
+	if node, _, found := s.Displace(read(aPod("p-4", cpu("1"))), scheduler.How{}, nil); node != "b" {
 		t.Errorf("the fifth: %q (%t), want b", node, found)
 	}
 }

@@ -224,6 +224,33 @@ func agree(t *rapid.T, fresh, is *Snapshot, p *Pod, how How) {
 			t.Fatalf("pod %s is refused, and fits on %s", p.Key, name)
 		}
 	}
+	agreeOnDisplacing(t, fresh, is, p, how)
+}
+
+// agreeOnDisplacing compares whose room two snapshots would give to a pod, and makes sure that it would do.
+func agreeOnDisplacing(t *rapid.T, fresh, is *Snapshot, p *Pod, how How) {
+	before := parts(is)
+	want, wantGone, _ := fresh.Displace(p, how, nil)
+	node, gone, found := is.Displace(p, how, nil)
+	if diff := cmp.Diff(before, parts(is)); diff != "" {
+		t.Fatalf("asking changed the snapshot (-before +after):\n%s", diff)
+	}
+	if node != want || !slices.EqualFunc(gone, wantGone, func(a, b *Pod) bool { return a.Key == b.Key }) {
+		t.Fatalf("pod %s displaces %d pods on %q, and %d on %q in one rebuilt", p.Key, len(gone), node, len(wantGone), want)
+	}
+	if !found {
+		return
+	}
+	without := is.Copy()
+	for _, other := range gone {
+		if !other.placeholder || other.Priority >= p.Priority {
+			t.Fatalf("pod %s displaces %s", p.Key, other.Key)
+		}
+		without.DeletePod(other.Key)
+	}
+	if !without.Fits(p, node, how) {
+		t.Fatalf("pod %s displaces %d pods on %s, and does not fit there", p.Key, len(gone), node)
+	}
 }
 
 // parts of a snapshot that do not depend on how it came about.

@@ -8,8 +8,10 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
 )
 
@@ -30,6 +32,7 @@ type server struct {
 
 	address string
 	tls     *tls.Config
+	started atomic.Bool
 }
 
 func newServer(config Config, configure func(*tls.Config)) *server {
@@ -48,6 +51,7 @@ func (s *server) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listening for reviews on %s: %w", s.address, err)
 	}
+	s.started.Store(true)
 	serving := newHTTPServer(s.WebhookMux())
 	ended := make(chan error, 1)
 	go func() {
@@ -60,6 +64,16 @@ func (s *server) Start(ctx context.Context) error {
 		return fmt.Errorf("serving reviews on %s: %w", s.address, err)
 	}
 	return <-ended
+}
+
+// StartedChecker says whether connections are accepted.
+func (s *server) StartedChecker() healthz.Checker {
+	return func(*http.Request) error {
+		if !s.started.Load() {
+			return fmt.Errorf("nobody listens for reviews on %s yet", s.address)
+		}
+		return nil
+	}
 }
 
 func newHTTPServer(handler http.Handler) *http.Server {

@@ -29,8 +29,11 @@ func (o *Options) placeholder(p *corev1.Pod) bool {
 // displace gives a pod the room of placeholders, which is its own from now on, and lets it be bound when they have ended. Where
 // they are about to, nobody who provisions nodes needs to hear of it.
 func (l *loop) displace(ctx context.Context, w *waiter, how scheduler.How) bool {
-	how.Not, w.avoid = w.avoid, ""
-	node, placeholders, found := l.snapshot.Displace(w.pod, how)
+	node, placeholders, found := l.snapshot.Displace(w.pod, how, w.avoid)
+	if !found && len(w.avoid) > 0 {
+		w.avoid = nil
+		l.waiting.putOff(w, l.clock.Now())
+	}
 	if !found || l.snapshot.Assume(w.pod, node) != nil {
 		return false
 	}
@@ -38,25 +41,68 @@ func (l *loop) displace(ctx context.Context, w *waiter, how scheduler.How) bool 
 	for _, p := range placeholders {
 		l.changed(l.snapshot.End(p.Key))
 	}
-	l.clerks.end(ctx, w.object, w.pod, placeholders, node)
+	l.clerks.end(ctx, w.object, placeholders, node)
 	return true
 }
 
-// giveUp a node where placeholders do not end, for one round.
-func (l *loop) giveUp(w *waiter, node string) {
+// takesRoom says whether a pod goes where placeholders were to make room for it. They may not have, and the node may not be
+// what it was.
+func (l *loop) takesRoom(w *waiter, node string, how scheduler.How) bool {
+	ended := len(w.ending) == 0
 	l.waiting.giveUp(w)
-	l.changed(l.snapshot.Forget(w.pod))
-	w.avoid = node
+	left := l.snapshot.Forget(w.pod)
+	if ended && l.snapshot.Fits(w.pod, node, how) && l.snapshot.Assume(w.pod, node) == nil {
+		w.hasRoom = true
+		return true
+	}
+	l.changed(left)
+	w.hasRoom = false
+	if !ended {
+		w.shun(node)
+	}
+	return false
 }
 
-// stayed is the failure to end placeholders: the pod is placed anew, and they are read again.
-func (l *loop) stayed(p *scheduler.Pod, placeholders []*scheduler.Pod) {
-	if w, found := l.waiting.awaiting[p.Key]; found && w.pod == p {
-		l.waiting.giveUp(w)
-		l.changed(l.snapshot.Forget(p))
-		l.waiting.putOff(w, l.clock.Now())
+// shun a node until there is no other.
+func (w *waiter) shun(node string) {
+	if w.avoid == nil {
+		w.avoid = map[string]bool{}
 	}
+	w.avoid[node] = true
+}
+
+// fitsSomewhere says whether something has changed that makes a place for a pod without any placeholder's end.
+func (l *loop) fitsSomewhere(w *waiter) bool {
+	for node := range l.changes {
+		if l.snapshot.Fits(w.pod, node, scheduler.How{UseBuffer: w.useBuffer}) {
+			return true
+		}
+	}
+	return false
+}
+
+// endsItself lets a pod go that is deleted while it waits for others to end.
+func (l *loop) endsItself(object *corev1.Pod) {
+	key := scheduler.Key(object.Namespace, object.Name)
+	w, waits := l.waiting.awaiting[key]
+	if waits && object.DeletionTimestamp != nil && w.pod.UID == string(object.UID) {
+		l.waiting.forget(key)
+		l.changed(l.snapshot.Forget(w.pod))
+	}
+}
+
+// stayed is the failure to end placeholders. Whoever waits for one is placed anew, and they are read again.
+func (l *loop) stayed(placeholders []*scheduler.Pod) {
 	for _, placeholder := range placeholders {
+		for key, w := range l.waiting.awaiting {
+			if w.ending[placeholder.Key] == placeholder.UID {
+				node, _ := l.snapshot.Assumed(key)
+				l.waiting.giveUp(w)
+				l.changed(l.snapshot.Forget(w.pod))
+				w.shun(node)
+				l.waiting.putOff(w, l.clock.Now())
+			}
+		}
 		var object corev1.Pod
 		if err := l.reader.Get(l.ctx, keyOf(placeholder), &object); err == nil {
 			l.podChanged(&object)
@@ -70,7 +116,7 @@ func keyOf(p *scheduler.Pod) client.ObjectKey {
 }
 
 // end placeholders that make room for a pod, but for those that end already.
-func (c *clerks) end(ctx context.Context, object *corev1.Pod, p *scheduler.Pod, placeholders []*scheduler.Pod, node string) {
+func (c *clerks) end(ctx context.Context, object *corev1.Pod, placeholders []*scheduler.Pod, node string) {
 	c.do(func() letter {
 		var errs []error
 		var stayed []*scheduler.Pod
@@ -84,7 +130,7 @@ func (c *clerks) end(ctx context.Context, object *corev1.Pod, p *scheduler.Pod, 
 		}
 		if err := errors.Join(errs...); err != nil {
 			log.FromContext(ctx).Error(err, "not every placeholder makes room", "pod", client.ObjectKeyFromObject(object))
-			return func(l *loop) { l.stayed(p, stayed) }
+			return func(l *loop) { l.stayed(stayed) }
 		}
 		return func(*loop) {}
 	})

@@ -4,13 +4,20 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/scheduler"
 )
 
 // keepsRoom makes placeholders of this world's pods.
@@ -198,4 +205,159 @@ func TestPlaceholdersAndTheBuffer(t *testing.T) {
 	w.ends("room")
 	w.runsOn("p", "a")
 	w.isNowhere("greedy")
+}
+
+// A pod that is deleted while placeholders end for it leaves the room to the next.
+func TestWhoIsDeletedMeanwhileNeedsNoRoom(t *testing.T) {
+	w := newWorld(t)
+	w.node("a", "4")
+	w.start(0)
+	w.pod("room", "4", w.keepsRoom())
+	w.runsOn("room", "a")
+	w.pod("held", "4", func(p *corev1.Pod) { p.Finalizers = []string{"example.com/held"} })
+	w.eventually("the room is made", func() bool { return w.ending("room") })
+	w.pod("next", "4")
+	w.isRefused("next")
+	w.must(w.client.Delete(t.Context(), w.get("held")))
+	w.ends("room")
+	w.runsOn("next", "a")
+	w.isNowhere("held")
+	held := w.get("held")
+	held.Finalizers = nil
+	w.must(w.client.Update(t.Context(), held))
+}
+
+// made is a loop with a node a, on which a placeholder ends for pod p.
+func made(t *testing.T) (*loop, *waiter, *scheduler.Pod) {
+	t.Helper()
+	l := newLoop(Config{Clock: clocktesting.NewFakeClock(time.Unix(1000, 0)), Options: Options{Concurrency: 1}}, newInbox(), noNodes{})
+	l.ctx = t.Context()
+	l.config.Options.Movable = func(*corev1.Pod) bool { return false }
+	l.snapshot.SetNode(ready("a"))
+	w := waitingPod(l.waiting, "p")
+	if err := l.snapshot.Assume(w.pod, "a"); err != nil {
+		t.Fatal(err)
+	}
+	placeholder := scheduler.NewPod(placeholderOf("1", corev1.PodRunning), scheduler.PodOptions{Placeholder: true})
+	l.waiting.await(w, []*scheduler.Pod{placeholder}, l.clock.Now().Add(endPatience))
+	return l, w, placeholder
+}
+
+func ready(name string) *corev1.Node {
+	return &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Status: corev1.NodeStatus{
+			Allocatable: corev1.ResourceList{corev1.ResourcePods: resource.MustParse("10")},
+			Conditions:  []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},
+		},
+	}
+}
+
+func placeholderOf(uid types.UID, phase corev1.PodPhase) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "room", UID: uid}, Spec: corev1.PodSpec{NodeName: "a"}, Status: corev1.PodStatus{Phase: phase},
+	}
+}
+
+func TestWhatCountsAsTheEndOfAPlaceholder(t *testing.T) {
+	for name, test := range map[string]struct {
+		news func(*loop)
+		want bool
+	}{
+		"it is gone":                    {func(l *loop) { l.podGone("n/room") }, true},
+		"it has failed":                 {func(l *loop) { l.podChanged(placeholderOf("1", corev1.PodFailed)) }, true},
+		"it has succeeded":              {func(l *loop) { l.podChanged(placeholderOf("1", corev1.PodSucceeded)) }, true},
+		"another one has its name":      {func(l *loop) { l.podChanged(placeholderOf("2", corev1.PodRunning)) }, true},
+		"it still runs":                 {func(l *loop) { l.podChanged(placeholderOf("1", corev1.PodRunning)) }, false},
+		"somebody else of another name": {func(l *loop) { l.podGone("n/another") }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, w, _ := made(t)
+			test.news(l)
+			if woken := l.waiting.ready.Has(w.pod.Key); woken != test.want || (len(l.waiting.awaiting) == 0) != test.want {
+				t.Errorf("woken: %t, %d wait", woken, len(l.waiting.awaiting))
+			}
+		})
+	}
+}
+
+// Much can happen to a node while placeholders end on it.
+func TestThePodIsBoundOnlyWhereItStillFits(t *testing.T) {
+	cordoned := ready("a")
+	cordoned.Spec.Unschedulable = true
+	for name, test := range map[string]struct {
+		news func(*loop)
+		want bool
+	}{
+		"nothing happens": {func(*loop) {}, true},
+		"it is cordoned":  {func(l *loop) { l.snapshot.SetNode(cordoned) }, false},
+		"it is gone":      {func(l *loop) { l.snapshot.DeleteNode("a") }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, w, _ := made(t)
+			l.podGone("n/room")
+			test.news(l)
+			got := l.takesRoom(w, "a", scheduler.How{})
+			if _, assumed := l.snapshot.Assumed(w.pod.Key); got != test.want || assumed != test.want {
+				t.Errorf("it goes there: %t, assumed: %t, want %t", got, assumed, test.want)
+			}
+		})
+	}
+}
+
+// A binding that fails for no reason of its own is no reason to give the room away; one that cannot be is.
+func TestRoomIsKeptForAFewTries(t *testing.T) {
+	l, w, _ := made(t)
+	l.podGone("n/room")
+	if !l.takesRoom(w, "a", scheduler.How{}) {
+		t.Fatal("it does not take its room")
+	}
+	for i := range 5 {
+		l.bound(w.pod, errors.New("the API server has a bad day"))
+		if _, assumed := l.snapshot.Assumed(w.pod.Key); !assumed || w.again.IsZero() {
+			t.Fatalf("try %d: assumed %t, again at %s", i, assumed, w.again)
+		}
+	}
+	l.bound(w.pod, errors.New("the API server has a bad day"))
+	if _, assumed := l.snapshot.Assumed(w.pod.Key); assumed {
+		t.Error("the room is kept for ever")
+	}
+
+	l, w, _ = made(t)
+	l.podGone("n/room")
+	l.takesRoom(w, "a", scheduler.How{})
+	l.bound(w.pod, apierrors.NewNotFound(schema.GroupResource{Resource: "nodes"}, "a"))
+	if _, assumed := l.snapshot.Assumed(w.pod.Key); assumed {
+		t.Error("the room is kept on a node that is gone")
+	}
+}
+
+// Two pods that wait for the end of one placeholder learn both that it stays, and look elsewhere next.
+func TestEverybodyLearnsThatAPlaceholderStays(t *testing.T) {
+	l, first, placeholder := made(t)
+	second := waitingPod(l.waiting, "q")
+	if err := l.snapshot.Assume(second.pod, "a"); err != nil {
+		t.Fatal(err)
+	}
+	l.waiting.await(second, []*scheduler.Pod{placeholder}, l.clock.Now().Add(endPatience))
+	l.stayed([]*scheduler.Pod{placeholder})
+	for _, w := range []*waiter{first, second} {
+		_, assumed := l.snapshot.Assumed(w.pod.Key)
+		if assumed || !w.avoid["a"] || w.again.IsZero() || len(l.waiting.awaiting) != 0 {
+			t.Errorf("%s: assumed %t, avoids %v, again at %s", w.pod.Key, assumed, w.avoid, w.again)
+		}
+	}
+}
+
+// Somebody who waits for placeholders takes a place that comes free meanwhile.
+func TestAPlaceThatComesFreeIsTakenMeanwhile(t *testing.T) {
+	l, w, _ := made(t)
+	l.changed(l.snapshot.SetNode(ready("b")))
+	l.wakeHelped()
+	if !l.waiting.ready.Has(w.pod.Key) {
+		t.Error("it waits on, though there is a node b")
+	}
+	if l.takesRoom(w, "a", scheduler.How{}) {
+		t.Error("it goes where the placeholder still is")
+	}
 }

@@ -77,14 +77,11 @@ func (l *loop) placeNext(ctx context.Context) bool {
 	p, _ := l.waiting.ready.Pop()
 	w := l.waiting.pods[p.Key]
 	w.again = time.Time{}
-	if node, assumed := l.snapshot.Assumed(p.Key); assumed {
-		if len(w.ending) == 0 {
-			l.clerks.bind(ctx, w.object, p, node)
-			return true
-		}
-		l.giveUp(w, node)
-	}
 	how := scheduler.How{UseBuffer: w.useBuffer}
+	if node, assumed := l.snapshot.Assumed(p.Key); assumed && l.takesRoom(w, node, how) {
+		l.clerks.bind(ctx, w.object, p, node)
+		return true
+	}
 	node, found := l.snapshot.Decide(p, how)
 	if !found {
 		if !l.displace(ctx, w, how) {
@@ -128,6 +125,7 @@ func (l *loop) podChanged(object *corev1.Pod) {
 	}
 	p := scheduler.NewPod(object, opts)
 	l.changed(l.snapshot.SetPod(p))
+	l.endsItself(object)
 	_, assumed := l.snapshot.Assumed(p.Key)
 	if !mine || !p.Waiting() || assumed || len(object.Spec.SchedulingGates) > 0 {
 		if !mine || !assumed {
@@ -159,8 +157,15 @@ func (l *loop) bound(p *scheduler.Pod, err error) {
 		l.waiting.forget(p.Key)
 		return
 	}
+	w, found := l.waiting.pods[p.Key]
+	known := found && w.pod.UID == p.UID
+	if known && w.keepsRoom(err) {
+		l.waiting.putOff(w, l.clock.Now())
+		return
+	}
 	l.changed(l.snapshot.Forget(p))
-	if w, found := l.waiting.pods[p.Key]; found && w.pod.UID == p.UID {
+	if known {
+		w.hasRoom = false
 		l.waiting.putOff(w, l.clock.Now())
 	}
 }
@@ -175,6 +180,11 @@ func (l *loop) changed(change scheduler.Change) {
 func (l *loop) wakeHelped() {
 	if len(l.changes) == 0 {
 		return
+	}
+	for _, w := range l.waiting.awaiting {
+		if l.fitsSomewhere(w) {
+			l.waiting.wake(w)
+		}
 	}
 	for _, w := range l.waiting.sleepers {
 		if l.helped(w) {

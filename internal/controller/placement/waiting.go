@@ -33,12 +33,20 @@ type waiter struct {
 
 	roomAskedAt time.Time // when others were last asked to move for it
 
-	// ending are the UIDs of the placeholders that it waits for, by key; avoid is the node where they did not end.
-	ending map[string]string
-	avoid  string
+	// ending are the UIDs of the placeholders that it waits for, by key; avoid are the nodes where they did not end.
+	ending  map[string]string
+	avoid   map[string]bool
+	hasRoom bool // was made for it
 
 	told   string // the refusal that was reported last
 	toldAt time.Time
+}
+
+// keepsRoom says whether a pod keeps the room that was made for it although it was not bound: for a few more tries, where
+// there is nothing about the pod or the node that speaks against it.
+func (w *waiter) keepsRoom(err error) bool {
+	const tries = 5
+	return w.hasRoom && !expected(err) && w.failures < tries
 }
 
 // news says whether a refusal is to be reported, and takes note of it.
