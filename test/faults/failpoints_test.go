@@ -177,9 +177,9 @@ var stories = map[string]story{
 	"may stay": {
 		before: func(w *world, name string) {
 			w.counts(name, onReserved)
-			for _, node := range reservedNodes {
-				w.taint(node, leaving) // so that there is nowhere to go
-			}
+			source := w.worksOn(name)
+			w.taintOthers(source.Spec.NodeName) // First, so that there is nowhere to go from the beginning.
+			w.taint(source.Spec.NodeName, leaving)
 			w.until("the move waits for a node", func() error {
 				all, err := w.migrations(name)
 				if err == nil && (len(all) != 1 || all[0].Status.Phase != doryv1alpha1.MigrationPlacing) {
@@ -200,11 +200,7 @@ var stories = map[string]story{
 		before: func(w *world, name string) {
 			w.counts(name, onReserved)
 			source := w.worksOn(name)
-			for _, node := range reservedNodes {
-				if node != source.Spec.NodeName {
-					w.taint(node, leaving)
-				}
-			}
+			w.taintOthers(source.Spec.NodeName)
 			w.move(name, name+"-drain-1", func(m *doryv1alpha1.ProcessorMigration) {
 				m.Spec.Reason, m.Spec.SourcePod = doryv1alpha1.MigrationDrain, source.Name
 			})
@@ -225,6 +221,16 @@ var stories = map[string]story{
 func (w *world) node(name string) (*corev1.Node, error) {
 	node := &corev1.Node{}
 	return node, shared.k8s.Get(w.Context(), client.ObjectKey{Name: name}, node)
+}
+
+// taintOthers lets every other reserved node be left.
+func (w *world) taintOthers(than string) {
+	w.Helper()
+	for _, node := range reservedNodes {
+		if node != than {
+			w.taint(node, leaving)
+		}
+	}
 }
 
 // worksNow is the pod that holds the epoch, also while another one starts.

@@ -211,6 +211,12 @@ func TestPlaceholdersAndTheBuffer(t *testing.T) {
 func TestWhoIsDeletedMeanwhileNeedsNoRoom(t *testing.T) {
 	w := newWorld(t)
 	w.node("a", "4")
+	w.refuse = func(pod, node string) error {
+		if pod == "held" {
+			t.Errorf("pod %s, which is deleted, is bound to %s", pod, node)
+		}
+		return nil
+	}
 	w.start(0)
 	w.pod("room", "4", w.keepsRoom())
 	w.runsOn("room", "a")
