@@ -13,7 +13,6 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -55,33 +54,6 @@ var _ = Describe("A Processor", func() {
 			g.Expect(ready.Reason).To(Equal(doryv1alpha1.ReasonUnschedulable))
 			g.Expect(ready.Message).To(ContainSubstring("insufficient cpu"))
 		}).WithContext(ctx).WithTimeout(timeToRun).Should(Succeed())
-	})
-
-	It("is placed again when a kubelet refuses its pod", func(ctx context.Context) {
-		p := on(otherCloudNode, counter(namespace, "refused"))
-		key := client.ObjectKeyFromObject(p)
-		p.Spec.Placement.Scheduler = doryv1alpha1.PlacementSchedulerDory
-		p.Spec.Resources.Requests[corev1.ResourceCPU] = resource.MustParse("900")
-		Expect(k8s.Create(ctx, p)).To(Succeed())
-		Eventually(func(g Gomega) {
-			g.Expect(readyCondition(get(ctx, g, key)).Reason).To(Equal(doryv1alpha1.ReasonUnschedulable))
-		}).
-			WithContext(ctx).WithTimeout(timeToRun).Should(Succeed())
-
-		By("the node seems to have room for it, as to a scheduler that was overtaken by another one")
-		Eventually(func(g Gomega) {
-			claimCPUs(ctx, g, otherCloudNode, "1000") // Its kubelet knows better, and says so every 10 s.
-			g.Expect(told(ctx, g, namespace, "OutOfcpu")).To(BeTrue())
-		}).WithContext(ctx).WithTimeout(timeToRun).Should(Succeed())
-
-		By("and its next pod fits")
-		epoch := epochOf(ctx, Default, key).Epoch
-		change(ctx, key, func(p *doryv1alpha1.Processor) {
-			p.Spec.Resources.Requests[corev1.ResourceCPU] = resource.MustParse("20m")
-		})
-		instance := runsAfter(ctx, key, epoch)
-		Expect(instance.Node).To(Equal(otherCloudNode))
-		Expect(pods(ctx, Default, key)).To(ConsistOf(instance.Pod))
 	})
 
 	It("goes on where it was when its pod is deleted", func(ctx context.Context) {
@@ -353,18 +325,6 @@ func legacyPod(namespace, id, suffix string) *corev1.Pod {
 			}},
 		},
 	}
-}
-
-// claimCPUs lets a node say that it has so many.
-func claimCPUs(ctx context.Context, g Gomega, node, cpus string) {
-	patch := fmt.Sprintf(`{"status":{"allocatable":{"cpu":%q}}}`, cpus)
-	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node}}
-	g.Expect(k8s.Status().Patch(ctx, n, client.RawPatch(types.StrategicMergePatchType, []byte(patch)))).To(Succeed())
-}
-
-// told says whether there is an event with the reason.
-func told(ctx context.Context, g Gomega, namespace, reason string) bool {
-	return slices.ContainsFunc(list[corev1.EventList](ctx, g, namespace).Items, func(e corev1.Event) bool { return e.Reason == reason })
 }
 
 // placedByDory matches a pod that names our scheduler.
