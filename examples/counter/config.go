@@ -21,8 +21,7 @@ type config struct {
 // readConfig names everything that is wrong.
 func readConfig(lookup func(string) (string, bool)) (config, error) {
 	c := config{interval: time.Second}
-	var errs []error
-	errs = append(errs, readDuration(lookup, "COUNTER_INTERVAL", &c.interval), readDuration(lookup, "COUNTER_FLUSH_INTERVAL", &c.flushInterval))
+	errs := []error{readDuration(lookup, "COUNTER_INTERVAL", &c.interval), readDuration(lookup, "COUNTER_FLUSH_INTERVAL", &c.flushInterval)}
 	if text, ok := lookup("COUNTER_PAYLOAD_BYTES"); ok && text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 0 || n > maxPayloadBytes {

@@ -4,7 +4,7 @@
 //
 //	COUNTER_INTERVAL       pause between iterations, default 1s
 //	COUNTER_PAYLOAD_BYTES  further bytes of state, default 0
-//	COUNTER_FLUSH_INTERVAL for how long lines are held back to be written together, default 0s: each is written at once
+//	COUNTER_FLUSH_INTERVAL  for how long lines are held back to be written together, default 0s: each is written at once
 //	COUNTER_STATE_VERSION  version of the state's format, default none; the state of another version is refused
 package main
 

@@ -65,11 +65,7 @@ func (d *displacement) compare(other *displacement) int {
 
 // worthDisplacing are the nodes that lack nothing but what their placeholders hold, those first where the least has to go.
 func (s *Snapshot) worthDisplacing(p *Pod, how How, avoid map[string]bool) []string {
-	type tried struct {
-		name    string
-		missing int64
-	}
-	var worth []tried
+	var worth []prospect
 	s.prepare(p, how)
 	for name := range s.keepers.all {
 		n, _ := s.nodes.get(name)
@@ -77,15 +73,10 @@ func (s *Snapshot) worthDisplacing(p *Pod, how How, avoid map[string]bool) []str
 			continue
 		}
 		if missing, enough := n.withoutPlaceholders(p, how); enough {
-			worth = append(worth, tried{name: name, missing: missing})
+			worth = append(worth, prospect{name: name, missing: missing})
 		}
 	}
-	slices.SortFunc(worth, func(a, b tried) int { return cmp.Or(cmp.Compare(a.missing, b.missing), cmp.Compare(a.name, b.name)) })
-	names := make([]string, 0, mostTried)
-	for _, w := range worth[:min(len(worth), mostTried)] {
-		names = append(names, w.name)
-	}
-	return names
+	return leastMissing(worth)
 }
 
 // withoutPlaceholders is how full the node is beyond what p needs, and whether it would do without them.
@@ -112,20 +103,9 @@ func (p *Pod) stays() int {
 	return 1
 }
 
-// displace placeholders of a node of this copy. It first takes away until p fits, then gives back what need not have gone.
+// displace placeholders of a node of this copy.
 func (s *Snapshot) displace(p *Pod, n *node, size bySize, how How) (displacement, bool) {
-	var gone []*Pod
-	for _, other := range n.placeholders(p, size) {
-		if s.Fits(p, n.name, how) {
-			break
-		}
-		s.DeletePod(other.Key)
-		gone = append(gone, other)
-	}
-	if !s.Fits(p, n.name, how) {
-		return displacement{}, false
-	}
-	d := displacement{node: n.name, placeholders: s.giveBack(p, n.name, how, gone)}
+	d := displacement{node: n.name, placeholders: s.vacate(p, n.name, n.placeholders(p, size), how)}
 	for _, other := range d.placeholders {
 		if !other.terminating {
 			d.ended++

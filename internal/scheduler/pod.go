@@ -96,6 +96,9 @@ func (p *Pod) Placeholder() bool { return p.placeholder }
 // Terminating says whether the pod was told to end.
 func (p *Pod) Terminating() bool { return p.terminating }
 
+// Over says whether the pod has ended and needs nothing any more.
+func (p *Pod) Over() bool { return p.over }
+
 // Compare orders waiting pods: the higher priority first, then the older, then by name.
 func Compare(a, b *Pod) int {
 	return cmp.Or(cmp.Compare(b.Priority, a.Priority), a.Created.Compare(b.Created), cmp.Compare(a.Key, b.Key))

@@ -47,11 +47,7 @@ func (r *relief) compare(other *relief) int {
 
 // worthTrying are the nodes that lack nothing but what their movable pods have, those first where the least has to go.
 func (s *Snapshot) worthTrying(p *Pod, how How) []string {
-	type tried struct {
-		name    string
-		missing int64
-	}
-	var worth []tried
+	var worth []prospect
 	for _, name := range s.names() {
 		n, _ := s.nodes.get(name)
 		yielding := n.yielding(p, largestFirst)
@@ -59,10 +55,21 @@ func (s *Snapshot) worthTrying(p *Pod, how How) []string {
 			continue
 		}
 		if missing, enough := n.missing(p, yielding, how); enough {
-			worth = append(worth, tried{name: name, missing: missing})
+			worth = append(worth, prospect{name: name, missing: missing})
 		}
 	}
-	slices.SortStableFunc(worth, func(a, b tried) int { return cmp.Compare(a.missing, b.missing) })
+	return leastMissing(worth)
+}
+
+// prospect is a node that is worth trying, and how full it is beyond what the pod needs.
+type prospect struct {
+	name    string
+	missing int64
+}
+
+// leastMissing are the nodes where the least has to go, as many as are looked at.
+func leastMissing(worth []prospect) []string {
+	slices.SortFunc(worth, func(a, b prospect) int { return cmp.Or(cmp.Compare(a.missing, b.missing), cmp.Compare(a.name, b.name)) })
 	names := make([]string, 0, mostTried)
 	for _, w := range worth[:min(len(worth), mostTried)] {
 		names = append(names, w.name)
@@ -114,8 +121,18 @@ func (n *node) missing(p *Pod, yielding []*Pod, how How) (int64, bool) {
 	return share(over.cpu, n.facts.allocatable.cpu) + share(over.memory, n.facts.allocatable.memory), enough
 }
 
-// relieve a node of this copy. It first takes away until p fits, then gives back what need not have gone.
+// relieve a node of this copy.
 func (s *Snapshot) relieve(p *Pod, name string, yielding []*Pod, how How) (relief, bool) {
+	leaving := s.vacate(p, name, yielding, how)
+	if len(leaving) == 0 {
+		return relief{}, false
+	}
+	return s.rehouse(p, name, leaving, how)
+}
+
+// vacate takes away from a node of this copy until p fits, then gives back what need not have gone. Nobody is left who leaves
+// where that does not help, or p fits as it is.
+func (s *Snapshot) vacate(p *Pod, name string, yielding []*Pod, how How) []*Pod {
 	var gone []*Pod
 	for _, other := range yielding {
 		if s.Fits(p, name, how) {
@@ -125,13 +142,9 @@ func (s *Snapshot) relieve(p *Pod, name string, yielding []*Pod, how How) (relie
 		gone = append(gone, other)
 	}
 	if !s.Fits(p, name, how) {
-		return relief{}, false
+		return nil
 	}
-	leaving := s.giveBack(p, name, how, gone)
-	if len(leaving) == 0 {
-		return relief{}, false // It fits as it is: there is nothing to make.
-	}
-	return s.rehouse(p, name, leaving, how)
+	return s.giveBack(p, name, how, gone)
 }
 
 // giveBack returns, the most important first, whoever leaves p its room.

@@ -82,11 +82,10 @@ func (l *loop) fitsSomewhere(w *waiter) bool {
 }
 
 // endsItself lets a pod go that is deleted while it waits for others to end.
-func (l *loop) endsItself(object *corev1.Pod) {
-	key := scheduler.Key(object.Namespace, object.Name)
-	w, waits := l.waiting.awaiting[key]
-	if waits && object.DeletionTimestamp != nil && w.pod.UID == string(object.UID) {
-		l.waiting.forget(key)
+func (l *loop) endsItself(p *scheduler.Pod) {
+	w, waits := l.waiting.awaiting[p.Key]
+	if waits && p.Terminating() && w.pod.UID == p.UID {
+		l.waiting.forget(p.Key)
 		l.changed(l.snapshot.Forget(w.pod))
 	}
 }

@@ -115,17 +115,17 @@ func (l *loop) refuse(ctx context.Context, w *waiter, how scheduler.How) {
 func (l *loop) podChanged(object *corev1.Pod) {
 	mine := object.Spec.SchedulerName == l.config.Options.SchedulerName && object.Spec.NodeName == ""
 	opts := scheduler.PodOptions{Movable: l.config.Options.Movable(object), Placeholder: l.config.Options.placeholder(object)}
-	if p := object.Status.Phase; p == corev1.PodSucceeded || p == corev1.PodFailed {
-		l.waiting.ended(scheduler.Key(object.Namespace, object.Name), "")
-	} else {
-		l.waiting.ended(scheduler.Key(object.Namespace, object.Name), string(object.UID))
-	}
 	if mine {
 		opts.Volumes, opts.Problem = volumesOf(l.ctx, l.reader, object)
 	}
 	p := scheduler.NewPod(object, opts)
 	l.changed(l.snapshot.SetPod(p))
-	l.endsItself(object)
+	if p.Over() {
+		l.waiting.ended(p.Key, "")
+	} else {
+		l.waiting.ended(p.Key, p.UID)
+	}
+	l.endsItself(p)
 	_, assumed := l.snapshot.Assumed(p.Key)
 	if !mine || !p.Waiting() || assumed || len(object.Spec.SchedulingGates) > 0 {
 		if !mine || !assumed {
