@@ -3,9 +3,11 @@ package manifests
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -13,8 +15,10 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
+	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -43,6 +47,26 @@ var _ = Describe("config/default", func() {
 		container := pod.Spec.Containers[0]
 		Expect(container.SecurityContext.ReadOnlyRootFilesystem).To(HaveValue(BeTrue()))
 		Expect(container.Env[0].ValueFrom.SecretKeyRef.Optional).To(HaveValue(BeTrue()), "the operator starts without a database")
+	})
+
+	It("has the API server queue the operator's requests with those of Kubernetes' own controllers", func(ctx context.Context) {
+		schema := &flowcontrolv1.FlowSchema{}
+		Expect(admin.Get(ctx, client.ObjectKey{Name: "dory-operator"}, schema)).To(Succeed())
+		level := &flowcontrolv1.PriorityLevelConfiguration{}
+		Expect(admin.Get(ctx, client.ObjectKey{Name: "workload-high"}, level)).To(Succeed())
+		as := rest.CopyConfig(testEnv.Config)
+		as.Impersonate = rest.ImpersonationConfig{UserName: operatorUser, Groups: []string{"system:serviceaccounts", "system:authenticated"}}
+		requests, err := rest.HTTPClientFor(as)
+		Expect(err).NotTo(HaveOccurred())
+		Eventually(func(g Gomega) { // The API server reads its own FlowSchemas a moment later.
+			request, err := http.NewRequestWithContext(ctx, http.MethodGet, as.Host+"/api/v1/nodes?limit=1", http.NoBody)
+			g.Expect(err).NotTo(HaveOccurred())
+			answer, err := requests.Do(request)
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(answer.Body.Close()).To(Succeed())
+			g.Expect(answer.Header.Get(flowcontrolv1.ResponseHeaderMatchedFlowSchemaUID)).To(BeEquivalentTo(schema.UID))
+			g.Expect(answer.Header.Get(flowcontrolv1.ResponseHeaderMatchedPriorityLevelConfigurationUID)).To(BeEquivalentTo(level.UID))
+		}).WithContext(ctx).WithTimeout(30 * time.Second).Should(Succeed())
 	})
 
 	It("takes config/headroom, whose pods keep room for others as the operator understands it", func(ctx context.Context) {
