@@ -36,6 +36,9 @@ func (c *clerks) take() bool {
 // free lets a clerk go that has nothing to do.
 func (c *clerks) free() { <-c.desks }
 
+// idle says whether no clerk is at work.
+func (c *clerks) idle() bool { return len(c.desks) == 0 }
+
 // wait for the clerks at work.
 func (c *clerks) wait() { c.work.Wait() }
 
@@ -55,12 +58,16 @@ func (c *clerks) bind(ctx context.Context, object *corev1.Pod, p *scheduler.Pod,
 		switch {
 		case err == nil:
 			c.config.Metrics.bound(c.config.Clock.Since(object.CreationTimestamp.Time))
-			narrator{c.config.Recorder}.scheduled(object, node)
 		case !expected(err):
 			c.config.Metrics.failed()
 			log.FromContext(ctx).Error(err, "a pod was not bound and will be placed again", "pod", p.Key, "node", node)
 		}
-		return func(l *loop) { l.bound(p, err) }
+		return func(l *loop) {
+			if err == nil {
+				l.backlog.add(object, node, l.clock.Now())
+			}
+			l.bound(p, err)
+		}
 	})
 }
 

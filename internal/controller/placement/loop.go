@@ -23,6 +23,7 @@ type loop struct {
 	snapshot *scheduler.Snapshot
 	waiting  *waiting
 	clerks   *clerks
+	backlog  backlog
 	metrics  *Metrics
 	// changes since sleepers were last looked at.
 	changes map[string]scheduler.Kind
@@ -49,6 +50,7 @@ func (l *loop) run(ctx context.Context) {
 		}
 		l.waiting.due(l.clock.Now())
 		l.wakeHelped()
+		l.tellOfBound()
 		if l.placeNext(ctx) {
 			continue
 		}
@@ -58,9 +60,25 @@ func (l *loop) run(ctx context.Context) {
 	l.clerks.wait()
 }
 
-// rest waits for a letter, for a free clerk if somebody is ready, or until somebody may try again.
+// tellOfBound writes the events that are due. Those that are held when the operator ends are never written: the pod's own
+// condition says the same.
+func (l *loop) tellOfBound() {
+	for _, a := range l.backlog.due(l.clock.Now(), l.clerks.idle()) {
+		narrator{l.config.Recorder}.scheduled(a.pod, a.node)
+	}
+}
+
+// rest waits for a letter, for a free clerk if somebody is ready, until somebody may try again, or until an event is due.
 func (l *loop) rest(ctx context.Context) {
-	timer := l.clock.NewTimer(max(l.waiting.next.Sub(l.clock.Now()), 0))
+	until := l.waiting.next
+	if due, some := l.backlog.next(l.clerks.idle()); some && due.Before(until) {
+		until = due
+	}
+	left := until.Sub(l.clock.Now())
+	if left <= 0 {
+		return
+	}
+	timer := l.clock.NewTimer(left)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

@@ -3,6 +3,7 @@ package placement
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,8 +13,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/tools/events"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -44,6 +45,21 @@ type world struct {
 	deleted     int
 	// bindings and reports are how many were sent.
 	bindings, reports int
+	// told are the reasons of events.
+	told []string
+}
+
+// Eventf makes the world a recorder of what is told in it.
+func (w *world) Eventf(_, _ runtime.Object, _, reason, _, _ string, _ ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.told = append(w.told, reason)
+}
+
+func (w *world) wasTold(reason string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Contains(w.told, reason)
 }
 
 func newWorld(t *testing.T) *world {
@@ -67,7 +83,7 @@ func (w *world) start(bufferPercent int32) {
 	metrics, err := NewMetrics(prometheus.NewRegistry())
 	w.must(err)
 	placer := New(Config{
-		API: api.config, Clock: w.clock, Recorder: &events.FakeRecorder{}, Metrics: metrics,
+		API: api.config, Clock: w.clock, Recorder: w, Metrics: metrics,
 		Client: interceptor.NewClient(api.client, interceptor.Funcs{SubResourceCreate: w.bind, SubResourcePatch: w.report, Delete: w.delete}),
 		Options: Options{SchedulerName: w.name, BufferPercent: bufferPercent, Movable: func(p *corev1.Pod) bool {
 			return p.Labels[doryv1alpha1.LabelProcessor] != ""
