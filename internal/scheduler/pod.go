@@ -44,7 +44,7 @@ type Pod struct {
 
 // PodOptions are what one must know of a pod beyond its own object.
 type PodOptions struct {
-	// Volumes are the required node affinities of the bound persistent volumes that the pod mounts.
+	// Volumes are from where each of the persistent volumes that the pod mounts can be reached, or could be once it is bound.
 	Volumes []*corev1.NodeSelector
 	// Problem is why the pod cannot run anywhere, such as a claim that is not bound; empty if nothing speaks against it.
 	Problem string

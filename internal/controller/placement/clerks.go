@@ -2,6 +2,7 @@ package placement
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -71,8 +72,13 @@ func (c *clerks) bind(ctx context.Context, object *corev1.Pod, p *scheduler.Pod,
 	})
 }
 
+// errNews is that something is not as it was when it was decided about.
+var errNews = errors.New("it has changed meanwhile")
+
 // expected are the ends of races that are lost without harm: the pod is gone, or has a node already.
-func expected(err error) bool { return apierrors.IsNotFound(err) || apierrors.IsConflict(err) }
+func expected(err error) bool {
+	return apierrors.IsNotFound(err) || apierrors.IsConflict(err) || errors.Is(err, errNews)
+}
 
 // writeBinding looks for the node first, because the API server does not: it would bind a pod to one that is gone.
 func (c *clerks) writeBinding(ctx context.Context, object *corev1.Pod, node string) error {

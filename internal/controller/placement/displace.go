@@ -45,8 +45,8 @@ func (l *loop) displace(ctx context.Context, w *waiter, how scheduler.How) bool 
 	return true
 }
 
-// takesRoom says whether a pod goes where placeholders were to make room for it. They may not have, and the node may not be
-// what it was.
+// takesRoom says whether a pod goes where room was kept for it, while placeholders made it or its claims were bound. They may
+// not have been, and the node may not be what it was.
 func (l *loop) takesRoom(w *waiter, node string, how scheduler.How) bool {
 	ended := len(w.ending) == 0
 	l.waiting.giveUp(w)
@@ -81,10 +81,10 @@ func (l *loop) fitsSomewhere(w *waiter) bool {
 	return false
 }
 
-// endsItself lets a pod go that is deleted while it waits for others to end.
+// endsItself lets a pod go that is deleted while it waits for others to end, or for its claims.
 func (l *loop) endsItself(p *scheduler.Pod) {
-	w, waits := l.waiting.awaiting[p.Key]
-	if waits && p.Terminating() && w.pod.UID == p.UID {
+	w, waits := l.waiting.pods[p.Key]
+	if waits && (w.claiming != nil || len(w.ending) > 0) && p.Terminating() && w.pod.UID == p.UID {
 		l.waiting.forget(p.Key)
 		l.changed(l.snapshot.Forget(w.pod))
 	}
@@ -102,10 +102,7 @@ func (l *loop) stayed(placeholders []*scheduler.Pod) {
 				l.waiting.putOff(w, l.clock.Now())
 			}
 		}
-		var object corev1.Pod
-		if err := l.reader.Get(l.ctx, keyOf(placeholder), &object); err == nil {
-			l.podChanged(&object)
-		}
+		l.readAgain(placeholder)
 	}
 }
 

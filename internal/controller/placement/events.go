@@ -1,6 +1,8 @@
 package placement
 
 import (
+	"strings"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/events"
 
@@ -13,6 +15,10 @@ type narrator struct{ recorder events.EventRecorder }
 
 func (n narrator) scheduled(pod *corev1.Pod, node string) {
 	n.recorder.Eventf(pod, nil, corev1.EventTypeNormal, "Scheduled", "Binding", "Assigned %s/%s to %s", pod.Namespace, pod.Name, node)
+}
+
+func (n narrator) claims(pod *corev1.Pod, claims []string, node string) {
+	n.recorder.Eventf(pod, nil, corev1.EventTypeNormal, "WaitingForVolumes", "Binding", "%s", short("Waits for claims to be bound for "+node+": "+strings.Join(claims, ", ")))
 }
 
 func (n narrator) refused(pod *corev1.Pod, message string) {

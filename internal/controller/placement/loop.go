@@ -27,6 +27,8 @@ type loop struct {
 	metrics  *Metrics
 	// changes since sleepers were last looked at.
 	changes map[string]scheduler.Kind
+	// volumeNews says that volumes, claims or their classes have changed since those who wait for them were looked at.
+	volumeNews bool
 	// ctx is that of run: letters come without one.
 	ctx context.Context
 }
@@ -48,6 +50,7 @@ func (l *loop) run(ctx context.Context) {
 		for _, letter := range l.inbox.take() {
 			letter(l)
 		}
+		l.readVolumes()
 		l.waiting.due(l.clock.Now())
 		l.wakeHelped()
 		l.tellOfBound()
@@ -95,9 +98,14 @@ func (l *loop) placeNext(ctx context.Context) bool {
 	p, _ := l.waiting.ready.Pop()
 	w := l.waiting.pods[p.Key]
 	w.again = time.Time{}
+	if w.claiming != nil {
+		l.clerks.free()
+		l.unclaim(w, errClaimsLate)
+		return true
+	}
 	how := scheduler.How{UseBuffer: w.useBuffer}
 	if node, assumed := l.snapshot.Assumed(p.Key); assumed && l.takesRoom(w, node, how) {
-		l.clerks.bind(ctx, w.object, p, node)
+		l.send(ctx, w, node)
 		return true
 	}
 	node, found := l.snapshot.Decide(p, how)
@@ -112,8 +120,21 @@ func (l *loop) placeNext(ctx context.Context) bool {
 		l.clerks.free()
 		return true
 	}
-	l.clerks.bind(ctx, w.object, p, node)
+	l.send(ctx, w, node)
 	return true
+}
+
+// send has a clerk bind a pod to its node, or its claims first.
+func (l *loop) send(ctx context.Context, w *waiter, node string) {
+	if len(w.volumes.unbound) == 0 {
+		l.clerks.bind(ctx, w.object, w.pod, node)
+		return
+	}
+	w.attempts++
+	w.claiming = &claiming{attempt: w.attempts}
+	w.again = l.clock.Now().Add(claimPatience)
+	l.waiting.expect(w.again)
+	l.clerks.claim(ctx, w.object, w.pod, w.attempts, w.volumes.unbound, node)
 }
 
 // refuse lets a pod sleep, and says why where that is news.
@@ -122,21 +143,25 @@ func (l *loop) refuse(ctx context.Context, w *waiter, how scheduler.How) {
 	l.metrics.refused()
 	now := l.clock.Now()
 	l.waiting.sleep(w, refusal, now.Add(l.config.Options.BufferPatience), refusal.OnlyBuffer || l.snapshot.KeepsRoom())
-	var message string
-	if w.news(refusal.String(), now) {
+	reason, message := refusal.String(), ""
+	if w.failure != "" {
+		reason += "; " + w.failure
+	}
+	if w.news(reason, now) {
 		message = w.told
 	}
 	l.clerks.help(ctx, w.object, message, l.roomFor(w, how, now))
+	l.forgiveNodes(w)
 }
 
 // podChanged takes in a pod, and puts it into the queue if it waits for us.
 func (l *loop) podChanged(object *corev1.Pod) {
-	mine := object.Spec.SchedulerName == l.config.Options.SchedulerName && object.Spec.NodeName == ""
-	opts := scheduler.PodOptions{Movable: l.config.Options.Movable(object), Placeholder: l.config.Options.placeholder(object)}
+	mine := l.mine(object)
+	var v volumes
 	if mine {
-		opts.Volumes, opts.Problem = volumesOf(l.ctx, l.reader, object)
+		v = l.volumesOf(object)
 	}
-	p := scheduler.NewPod(object, opts)
+	p := l.podWith(object, v)
 	l.changed(l.snapshot.SetPod(p))
 	if p.Over() {
 		l.waiting.ended(p.Key, "")
@@ -151,22 +176,38 @@ func (l *loop) podChanged(object *corev1.Pod) {
 		}
 		return
 	}
-	l.waiting.add(object, p)
+	l.waiting.add(object, p, v)
+}
+
+// mine says whether a pod waits for this placement.
+func (l *loop) mine(object *corev1.Pod) bool {
+	return object.Spec.SchedulerName == l.config.Options.SchedulerName && object.Spec.NodeName == ""
+}
+
+// read makes of a waiting pod what the engine knows of it.
+func (l *loop) read(object *corev1.Pod) (*scheduler.Pod, volumes) {
+	v := l.volumesOf(object)
+	return l.podWith(object, v), v
+}
+
+func (l *loop) podWith(object *corev1.Pod, v volumes) *scheduler.Pod {
+	return scheduler.NewPod(object, scheduler.PodOptions{
+		Volumes: v.reachable, Problem: v.problem, Movable: l.config.Options.Movable(object), Placeholder: l.config.Options.placeholder(object),
+	})
+}
+
+// readAgain takes in what the cache says of a pod, where that may have been passed over.
+func (l *loop) readAgain(p *scheduler.Pod) {
+	var object corev1.Pod
+	if err := l.reader.Get(l.ctx, keyOf(p), &object); err == nil {
+		l.podChanged(&object)
+	}
 }
 
 func (l *loop) podGone(key string) {
 	l.waiting.forget(key)
 	l.changed(l.snapshot.DeletePod(key))
 	l.waiting.ended(key, "")
-}
-
-// volumesChanged reads again who waits for volumes.
-func (l *loop) volumesChanged() {
-	for _, w := range l.waiting.pods {
-		if len(w.object.Spec.Volumes) > 0 {
-			l.podChanged(w.object)
-		}
-	}
 }
 
 // bound is how an attempt to bind ended. The assumption stays until the pod is seen on its node.
@@ -185,6 +226,7 @@ func (l *loop) bound(p *scheduler.Pod, err error) {
 	if known {
 		w.hasRoom = false
 		l.waiting.putOff(w, l.clock.Now())
+		l.readAgain(p) // It may have been told to end.
 	}
 }
 

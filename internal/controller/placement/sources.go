@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	toolscache "k8s.io/client-go/tools/cache"
@@ -24,6 +25,7 @@ func cacheOptions(scheme *runtime.Scheme) cache.Options {
 			&corev1.Namespace{}:             {Transform: cache.TransformStripManagedFields()},
 			&corev1.PersistentVolume{}:      {Transform: cache.TransformStripManagedFields()},
 			&corev1.PersistentVolumeClaim{}: {Transform: cache.TransformStripManagedFields()},
+			&storagev1.StorageClass{}:       {Transform: cache.TransformStripManagedFields()},
 		},
 	}
 }
@@ -115,6 +117,9 @@ func claimsOf(volumes []corev1.Volume) []corev1.Volume {
 
 // listen sends a letter for whatever happens, and returns what tells that those for all that is there were sent.
 func (l *loop) listen(ctx context.Context, watched cache.Cache) (sent []toolscache.InformerSynced, err error) {
+	if err := watched.IndexField(ctx, &corev1.PersistentVolume{}, indexClass, indexByClass); err != nil {
+		return nil, fmt.Errorf("indexing PersistentVolumes: %w", err)
+	}
 	for _, source := range []struct {
 		object  client.Object
 		changed func(any) letter
@@ -125,6 +130,7 @@ func (l *loop) listen(ctx context.Context, watched cache.Cache) (sent []toolscac
 		{&corev1.Namespace{}, namespaceChanged, namespaceGone},
 		{&corev1.PersistentVolumeClaim{}, volumeChanged, volumeGone},
 		{&corev1.PersistentVolume{}, volumeChanged, volumeGone},
+		{&storagev1.StorageClass{}, volumeChanged, volumeGone},
 	} {
 		informer, err := watched.GetInformer(ctx, source.object)
 		if err != nil {
@@ -203,6 +209,8 @@ func namespaceGone(o client.Object) letter {
 	}
 }
 
-func volumeChanged(any) letter { return (*loop).volumesChanged }
+func volumeChanged(any) letter { return noteVolumes }
 
-func volumeGone(client.Object) letter { return (*loop).volumesChanged }
+func volumeGone(client.Object) letter { return noteVolumes }
+
+func noteVolumes(l *loop) { l.volumeNews = true }

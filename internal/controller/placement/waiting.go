@@ -19,7 +19,7 @@ const (
 )
 
 // waiter is a pod that has no node yet: ready, asleep until something helps it, put off until a moment, waiting for
-// placeholders to end, or being bound.
+// placeholders to end or for its claims to be bound, or being bound.
 type waiter struct {
 	object *corev1.Pod
 	pod    *scheduler.Pod
@@ -36,7 +36,15 @@ type waiter struct {
 	// ending are the UIDs of the placeholders that it waits for, by key; avoid are the nodes where they did not end.
 	ending  map[string]string
 	avoid   map[string]bool
-	hasRoom bool // was made for it
+	hasRoom bool // was kept for it
+
+	volumes volumes
+	// claiming is nil unless its claims are being bound; attempts are how often they were to be. failedOn are nodes for which
+	// they were not, and failure is what went wrong last.
+	claiming *claiming
+	attempts int
+	failedOn []string
+	failure  string
 
 	told   string // the refusal that was reported last
 	toldAt time.Time
@@ -79,18 +87,18 @@ func newWaiting(now time.Time) *waiting {
 func (b *waiting) len() int { return len(b.pods) }
 
 // add takes in a pod. One that is known and asks for the same stays as it is.
-func (b *waiting) add(object *corev1.Pod, p *scheduler.Pod) {
+func (b *waiting) add(object *corev1.Pod, p *scheduler.Pod, v volumes) {
 	w, known := b.pods[p.Key]
 	switch {
 	case !known || w.pod.UID != p.UID:
 		b.forget(p.Key)
 		w = &waiter{told: toldBefore(object)}
 		b.pods[p.Key] = w
-	case equality.Semantic.DeepEqual(w.object.Spec, object.Spec) && w.pod.SameProblem(p):
+	case equality.Semantic.DeepEqual(w.object.Spec, object.Spec) && w.pod.SameProblem(p) && w.volumes.equal(v):
 		w.object = object
 		return
 	}
-	w.object, w.pod = object, p
+	w.object, w.pod, w.volumes = object, p, v
 	b.wake(w)
 }
 

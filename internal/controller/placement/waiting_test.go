@@ -19,7 +19,7 @@ import (
 
 func waitingPod(b *waiting, name string) *waiter {
 	object := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: name}}
-	b.add(object, scheduler.NewPod(object, scheduler.PodOptions{}))
+	b.add(object, scheduler.NewPod(object, scheduler.PodOptions{}), volumes{})
 	w := b.pods[scheduler.Key("n", name)]
 	b.ready.Remove(w.pod.Key)
 	return w
@@ -105,7 +105,7 @@ func TestANewLeaderDoesNotRepeatWhatWasSaid(t *testing.T) {
 	b := newWaiting(time.Unix(1000, 0))
 	object := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "p"}}
 	object.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Message: "no room"}}
-	b.add(object, scheduler.NewPod(object, scheduler.PodOptions{}))
+	b.add(object, scheduler.NewPod(object, scheduler.PodOptions{}), volumes{})
 	if b.pods["n/p"].news("no room", time.Unix(1000, 0)) {
 		t.Error("it is said again")
 	}
@@ -173,7 +173,7 @@ func TestAPodIsForgottenOnlyByItsOwnFailure(t *testing.T) {
 	first := waitingPod(l.waiting, "p")
 	next := first.object.DeepCopy()
 	next.UID = "another"
-	l.waiting.add(next, scheduler.NewPod(next, scheduler.PodOptions{}))
+	l.waiting.add(next, scheduler.NewPod(next, scheduler.PodOptions{}), volumes{})
 	l.bound(first.pod, errors.New("the first of this name is gone"))
 	if !l.waiting.pods["n/p"].again.IsZero() {
 		t.Error("the second is put off for the first's failure")
