@@ -27,13 +27,17 @@ type Profiler struct {
 }
 
 // Take watches the processor for some seconds, and then writes the heap and all allocations so far. It works in the
-// background; the channel tells the outcome.
+// background; the channel tells the outcome. Without an operator it watches the API server alone.
 func (p Profiler) Take(ctx context.Context, operator *rig.Operator, name string) <-chan error {
 	outcome := make(chan error, 1)
 	go func() {
 		server := make(chan error, 1)
 		go func() { server <- p.serverCPU(ctx, name) }()
-		outcome <- errors.Join(p.operatorCPU(ctx, operator, name), p.Heap(ctx, operator, name), <-server)
+		var err error
+		if operator != nil {
+			err = errors.Join(p.operatorCPU(ctx, operator, name), p.Heap(ctx, operator, name))
+		}
+		outcome <- errors.Join(err, <-server)
 	}()
 	return outcome
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -17,18 +18,29 @@ var stages embed.FS
 // leaseSeconds makes the leases of the nodes, which kwok renews every quarter of it, no noise in the measurement.
 const leaseSeconds = "3600"
 
-// startComponents starts what runs beside an API server. Client rate limits are lifted for all of them.
+// componentFlags lift the client's rate limits.
+var componentFlags = []string{"--leader-elect=false", "--secure-port=0", "--kube-api-qps=10000", "--kube-api-burst=10000"}
+
+// StartScheduler starts kube-scheduler, and answers how to stop it. It is an administrator, whom the API server lets pass all
+// queues: in its own place there, part of a burst of its bindings is turned away, and it is half as fast.
+func (r *Rig) StartScheduler() (stop func() error, err error) {
+	child, err := r.run("kube-scheduler", r.bin("k8s", "kube-scheduler"), nil, append(slices.Clone(componentFlags), "--kubeconfig", r.kubeconfig)...)
+	if err != nil {
+		return nil, err
+	}
+	return child.stop, nil
+}
+
+// startComponents starts what runs beside an API server.
 func (r *Rig) startComponents(context.Context) error {
-	common := []string{
-		"--kubeconfig", r.kubeconfig, "--leader-elect=false", "--secure-port=0",
-		"--kube-api-qps=10000", "--kube-api-burst=10000",
-	}
 	if _, err := r.run("kube-controller-manager", r.bin("k8s", "kube-controller-manager"), nil,
-		append(common, "--node-monitor-grace-period=2h", "--controllers="+strings.Join(r.options.Controllers, ","))...); err != nil {
+		append(slices.Clone(componentFlags), "--kubeconfig", r.kubeconfig, "--node-monitor-grace-period=2h", "--controllers="+strings.Join(r.options.Controllers, ","))...); err != nil {
 		return err
 	}
-	if _, err := r.run("kube-scheduler", r.bin("k8s", "kube-scheduler"), nil, common...); err != nil {
-		return err
+	if !r.options.Unscheduled {
+		if _, err := r.StartScheduler(); err != nil {
+			return err
+		}
 	}
 	configs, err := r.kwokConfigs()
 	if err != nil {

@@ -33,9 +33,9 @@ const readyTimeout = 30 * time.Second
 // leader and asks no instance over HTTP, because kwok's instances have made-up addresses. It answers once metrics
 // are served.
 func (r *Rig) StartOperator(ctx context.Context, flags ...string) (*Operator, error) {
-	if r.operatorUser == "" {
+	if r.operatorKubeconfig == "" {
 		var err error
-		if r.operatorUser, err = r.user(operatorUser); err != nil {
+		if r.operatorKubeconfig, err = r.serviceAccount(ctx, "dory-system", "dory-operator"); err != nil {
 			return nil, err
 		}
 	}
@@ -60,7 +60,7 @@ func (r *Rig) StartOperator(ctx context.Context, flags ...string) (*Operator, er
 		return nil, err
 	}
 	child, err := r.run("dory-operator", r.options.Operator, append(environment,
-		"KUBECONFIG="+r.operatorUser, "DORY_DATABASE_URL="+r.Database.operatorURL), flags...)
+		"KUBECONFIG="+r.operatorKubeconfig, "DORY_DATABASE_URL="+r.Database.operatorURL), flags...)
 	if err != nil {
 		return nil, err
 	}

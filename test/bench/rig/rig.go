@@ -29,6 +29,8 @@ type Options struct {
 	NodeSize corev1.ResourceList
 	// Idle has the nodes start no pods, so that nothing but who places them is measured.
 	Idle bool
+	// Unscheduled leaves out kube-scheduler, for StartScheduler.
+	Unscheduled bool
 	// Bare leaves out kube-controller-manager, kube-scheduler, kwok and the nodes: the benchmark plays what it needs of
 	// them itself.
 	Bare bool
@@ -49,14 +51,15 @@ type Rig struct {
 	// Database is PostgreSQL.
 	Database *Database
 
-	options      Options
-	dir          string
-	environment  *envtest.Environment
-	gateway      *gateway.Gateway
-	kubeconfig   string
-	postgres     *pgtest.Server
-	children     []*child
-	operatorUser string
+	options     Options
+	dir         string
+	environment *envtest.Environment
+	gateway     *gateway.Gateway
+	kubeconfig  string
+	postgres    *pgtest.Server
+	children    []*child
+	// operatorKubeconfig is of the operator's ServiceAccount.
+	operatorKubeconfig string
 }
 
 // Start brings everything up. Call Close in any case, also after an error.
