@@ -38,24 +38,6 @@ var _ = Describe("A Processor", func() {
 		}).WithContext(ctx).Should(Succeed())
 	})
 
-	It("is placed by the operator where its spec says so, and told what it lacks where nothing fits", func(ctx context.Context) {
-		p := counter(namespace, "placed")
-		p.Spec.Placement = &doryv1alpha1.ProcessorPlacement{Scheduler: doryv1alpha1.PlacementSchedulerDory}
-		instance := start(ctx, p)
-		Expect(instance.Node).To(BeElementOf(cloudNode, otherCloudNode))
-		Expect(podOf(namespace, instance.Pod)).To(placedByDory(ctx))
-
-		large := counter(namespace, "large")
-		large.Spec.Placement = p.Spec.Placement
-		large.Spec.Resources = &doryv1alpha1.ProcessorResources{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("900")}}
-		Expect(k8s.Create(ctx, large)).To(Succeed())
-		Eventually(func(g Gomega) {
-			ready := readyCondition(get(ctx, g, client.ObjectKeyFromObject(large)))
-			g.Expect(ready.Reason).To(Equal(doryv1alpha1.ReasonUnschedulable))
-			g.Expect(ready.Message).To(ContainSubstring("insufficient cpu"))
-		}).WithContext(ctx).WithTimeout(timeToRun).Should(Succeed())
-	})
-
 	It("goes on where it was when its pod is deleted", func(ctx context.Context) {
 		p := counter(namespace, "deleted-pod")
 		key := client.ObjectKeyFromObject(p)
@@ -325,12 +307,4 @@ func legacyPod(namespace, id, suffix string) *corev1.Pod {
 			}},
 		},
 	}
-}
-
-// placedByDory matches a pod that names our scheduler.
-func placedByDory(ctx context.Context) OmegaMatcher {
-	return WithTransform(func(p *corev1.Pod) (string, error) {
-		err := k8s.Get(ctx, client.ObjectKeyFromObject(p), p)
-		return p.Spec.SchedulerName, err
-	}, Equal("dory-scheduler"))
 }
