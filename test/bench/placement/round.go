@@ -23,6 +23,9 @@ import (
 // creators is how many pods are created at a time.
 const creators = 16
 
+// restTime is longer than the pause before events are written.
+const restTime = 2 * time.Second
+
 // settleTimeout is more than the events of 20,000 pods take.
 const settleTimeout = 2 * time.Minute
 
@@ -139,7 +142,7 @@ func (b *bench) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	for {
-		busy, err := meter.BusyPercent(ctx, b.clock, time.Second)
+		busy, err := meter.BusyPercent(ctx, b.clock, restTime)
 		if err == nil && busy < b.busy+idlePercent {
 			return nil
 		}
