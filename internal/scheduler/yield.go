@@ -88,7 +88,7 @@ const (
 
 // yielding are the pods that may be asked to move for p, the least important first.
 func (n *node) yielding(p *Pod, size bySize) []*Pod {
-	return n.less(p, size, func(other *Pod) bool { return other.movable && !other.terminating })
+	return n.less(p, size, func(other *Pod) bool { return other.movable && other.Node != "" && !other.terminating })
 }
 
 // less important pods than p, of a kind, the least important first.

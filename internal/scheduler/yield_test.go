@@ -71,6 +71,18 @@ func TestMakeRoom(t *testing.T) {
 	}
 }
 
+func TestMakeRoomAsksNobodyWhoIsNotThereYet(t *testing.T) {
+	s := cluster(nodes(aNode("a"), aNode("b")))
+	coming := aPod("1", cpu("1"))
+	s.SetPod(movable(aPod("2", on("b"), cpu("4"))))
+	if err := s.Assume(movable(coming), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if _, moves, found := s.MakeRoom(read(aPod("p", cpu("4"), priority(1))), scheduler.How{}); found {
+		t.Errorf("asked to move: %v", moves)
+	}
+}
+
 func TestMakeRoomKeepsTheBuffer(t *testing.T) {
 	s := scheduler.New(scheduler.Options{BufferPercent: 10})
 	fill(s, nodes(aNode("a"), aNode("b")), aPod("f", on("b"), cpu("3")))

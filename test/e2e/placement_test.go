@@ -45,8 +45,9 @@ var _ = Describe("The operator's own placement", Serial, func() {
 
 	It("finds another node for a Processor whose pod the kubelet refuses, because somebody was faster", func(ctx context.Context) {
 		cordon(ctx, otherCloudNode)
-		start(ctx, placedByDory(counter(namespace, "faster"), mostOfANode))
-		p := placedByDory(counter(namespace, "refused"), mostOfANode)
+		most := share(ctx, cloudNode, mostPercent)
+		start(ctx, placedByDory(counter(namespace, "faster"), most))
+		p := placedByDory(counter(namespace, "refused"), most)
 		key := client.ObjectKeyFromObject(p)
 		Expect(k8s.Create(ctx, p)).To(Succeed())
 		Eventually(func(g Gomega) {
@@ -81,14 +82,15 @@ var _ = Describe("The operator's own placement", Serial, func() {
 	})
 
 	It("gives a Processor the room that config/headroom keeps, and lets that come back", func(ctx context.Context) {
-		headroom := strings.ReplaceAll(kubectl(ctx, "", "kustomize", filepath.Join("..", "..", "config", "headroom")), "registry.k8s.io/pause:3.10", "dory-pause:1")
+		headroom := strings.NewReplacer("registry.k8s.io/pause:3.10", "dory-pause:1", `cpu: "1"`, "cpu: "+share(ctx, cloudNode, 50)).
+			Replace(kubectl(ctx, "", "kustomize", filepath.Join("..", "..", "config", "headroom")))
 		DeferCleanup(func(ctx context.Context) { kubectl(ctx, headroom, "delete", "--ignore-not-found", "-f", "-") })
 		kubectl(ctx, headroom, "apply", "--server-side", "-f", "-")
 		room := keepsRoom(ctx, cloudNode)
 
 		p := on(cloudNode, counter(namespace, "needs-room"))
 		p.Spec.Placement.Scheduler = doryv1alpha1.PlacementSchedulerDory
-		p.Spec.Resources.Requests[corev1.ResourceCPU] = resource.MustParse(mostOfANode)
+		p.Spec.Resources.Requests[corev1.ResourceCPU] = resource.MustParse(share(ctx, cloudNode, mostPercent))
 		instance := start(ctx, p)
 		Expect(instance.Node).To(Equal(cloudNode))
 		Eventually(func(g Gomega) {
@@ -102,8 +104,16 @@ var _ = Describe("The operator's own placement", Serial, func() {
 	})
 })
 
-// mostOfANode is CPU of which the two of a node have room for one such pod, beside the pods of the system.
-const mostOfANode = "1200m"
+// mostPercent of a node's CPU fits once beside the pods of the system.
+const mostPercent = 60
+
+// share is so many percent of a node's CPU.
+func share(ctx context.Context, name string, percent int64) string {
+	GinkgoHelper()
+	node := &corev1.Node{}
+	Expect(k8s.Get(ctx, client.ObjectKey{Name: name}, node)).To(Succeed())
+	return resource.NewMilliQuantity(node.Status.Allocatable.Cpu().MilliValue()*percent/100, resource.DecimalSI).String()
+}
 
 func placedByDory(p *doryv1alpha1.Processor, cpu string) *doryv1alpha1.Processor {
 	p.Spec.Placement = &doryv1alpha1.ProcessorPlacement{Scheduler: doryv1alpha1.PlacementSchedulerDory}

@@ -56,7 +56,7 @@ func newClaimStory(t *testing.T, provisioner string, claims, nodes []string, mor
 		}})
 	}
 	c := fake.NewClientBuilder().WithScheme(clientgoscheme.Scheme).WithStatusSubresource(p).
-		WithIndex(&corev1.PersistentVolume{}, indexClass, indexByClass).WithObjects(objects...).Build()
+		WithIndex(&corev1.PersistentVolume{}, indexFor, forWhom).WithObjects(objects...).Build()
 	metrics, err := NewMetrics(prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
@@ -108,7 +108,7 @@ func (s *claimStory) change(name string, change func(*corev1.PersistentVolumeCla
 	if err := s.client.Status().Update(s.ctx, &claim); err != nil {
 		s.Fatal(err)
 	}
-	s.volumeNews = true
+	s.volumeNews.ofClaim("n", name)
 }
 
 func (s *claimStory) selected(claim string) string {
@@ -186,6 +186,32 @@ func TestClaimsAreNotWaitedForForEver(t *testing.T) {
 	s.clock.Step(1)
 	s.place()
 	s.assumedOn("")
+	s.clock.Step(firstRetry) // A volume may still be on its way there.
+	s.place()
+	s.assumedOn("a")
+}
+
+func TestAVolumeThatWasForAnEarlierClaimIsNotWaitedFor(t *testing.T) {
+	s := newClaimStory(t, volume.NotSupportedProvisioner, []string{"one"}, []string{"a"}, volumeNamed("v"))
+	s.place()
+	s.read()
+	s.assumedOn("a")
+	s.change("one", func(c *corev1.PersistentVolumeClaim) { c.UID = "made anew" })
+	s.read()
+	s.assumedOn("")
+}
+
+func TestAVolumeThatAnotherPodIsAboutToGetIsLeftToIt(t *testing.T) {
+	for claim, want := range map[types.UID]string{"another": "w", "one": "v"} { // Two pods may use one claim.
+		s := newClaimStory(t, volume.NotSupportedProvisioner, []string{"one"}, []string{"a"}, volumeNamed("v"), volumeNamed("w"))
+		waitingPod(s.waiting, "other").claiming = &claiming{choices: []choice{{
+			claim: &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{UID: claim}}, volume: volumeNamed("v"),
+		}}}
+		choices, err := s.choose(s.waiting.pods["n/p"], "a")
+		if err != nil || choices[0].volume.Name != want {
+			t.Errorf("beside claim %s: %v is chosen, want %s: %v", claim, choices, want, err)
+		}
+	}
 }
 
 func TestAPodIsToldWhatItsClaimsLack(t *testing.T) {
@@ -232,19 +258,24 @@ func TestALateAnswerAboutClaimsChangesNothing(t *testing.T) {
 	}
 }
 
-func TestAClaimThatAnotherPodHasANodeForIsLeftAlone(t *testing.T) {
-	s := newClaimStory(t, disks, []string{"one"}, []string{"a", "b"})
+func TestAClaimThatHasANodeGetsNoOther(t *testing.T) {
+	s := newClaimStory(t, disks, []string{"one"}, []string{"a", "b"}, volumeNamed("v"))
 	s.change("one", func(c *corev1.PersistentVolumeClaim) {
-		metav1.SetMetaDataAnnotation(&c.ObjectMeta, volume.AnnSelectedNode, "b") // The loop has not heard of it.
+		metav1.SetMetaDataAnnotation(&c.ObjectMeta, volume.AnnSelectedNode, "b")
 	})
+	if _, err := s.choose(s.waiting.pods["n/p"], "a"); !errors.Is(err, errNews) {
+		t.Errorf("error %v, want %v", err, errNews)
+	}
 	s.place()
 	s.read()
-	if at := s.selected("one"); at != "b" {
-		t.Fatalf("node %q is selected now", at)
-	}
-	s.clock.Step(firstRetry)
-	s.place()
 	s.assumedOn("b")
+	if at := s.selected("one"); at != "b" {
+		t.Errorf("node %q is selected now", at)
+	}
+	var v corev1.PersistentVolume
+	if err := s.client.Get(t.Context(), client.ObjectKey{Name: "v"}, &v); err != nil || v.Spec.ClaimRef != nil {
+		t.Errorf("the volume was given to %v, and one is being made: %v", v.Spec.ClaimRef, err)
+	}
 }
 
 func TestWhichClaimsAreWaitedFor(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/component-helpers/storage/volume"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -30,6 +31,7 @@ var (
 // claiming is a pod's wait for its claims to be bound for the node that it is assumed on.
 type claiming struct {
 	attempt  int
+	choices  []choice
 	promises []promise // nil until they are written
 }
 
@@ -43,15 +45,18 @@ type promise struct {
 
 // broken says whether somebody took back what was written.
 func (p promise) broken(ctx context.Context, reader client.Reader) bool {
-	if p.volume == "" {
-		var claim corev1.PersistentVolumeClaim
-		err := reader.Get(ctx, client.ObjectKeyFromObject(p.claim), &claim)
-		return apierrors.IsNotFound(err) || (err == nil && !older(&claim, p.version) &&
-			claim.Spec.VolumeName == "" && claim.Annotations[volume.AnnSelectedNode] != p.node)
+	var claim corev1.PersistentVolumeClaim
+	switch err := reader.Get(ctx, client.ObjectKeyFromObject(p.claim), &claim); {
+	case apierrors.IsNotFound(err), err == nil && claim.UID != p.claim.UID:
+		return true
+	case err != nil, claim.Spec.VolumeName != "":
+		return false
+	case p.volume == "":
+		return !older(&claim, p.version) && claim.Annotations[volume.AnnSelectedNode] != p.node
 	}
 	var given corev1.PersistentVolume
 	err := reader.Get(ctx, client.ObjectKey{Name: p.volume}, &given)
-	return apierrors.IsNotFound(err) || (err == nil && !older(&given, p.version) && !volume.IsVolumeBoundToClaim(&given, p.claim))
+	return apierrors.IsNotFound(err) || (err == nil && !older(&given, p.version) && !volume.IsVolumeBoundToClaim(&given, &claim))
 }
 
 // older says whether an object is from before a version.
@@ -60,24 +65,26 @@ func older(object client.Object, version string) bool {
 	return err == nil && order < 0
 }
 
-// volumesOf a pod, which are not to be where they were not had.
+// volumesOf a pod, which are not to be where they were not had, unless they can be nowhere else.
 func (l *loop) volumesOf(object *corev1.Pod) volumes {
 	v := volumesOf(l.ctx, l.reader, object)
-	if w, known := l.waiting.pods[scheduler.Key(object.Namespace, object.Name)]; known && len(w.failedOn) > 0 {
+	w, known := l.waiting.pods[scheduler.Key(object.Namespace, object.Name)]
+	if known && w.object.UID == object.UID && len(w.failedOn) > 0 && len(v.unbound) > 0 && !v.fixed {
 		v.reach(notFrom(w.failedOn))
 	}
 	return v
 }
 
-// readVolumes reads again who waits for volumes, if there is news of any.
+// readVolumes reads again who waits for volumes of which there is news.
 func (l *loop) readVolumes() {
-	if !l.volumeNews {
+	if !l.volumeNews.some() {
 		return
 	}
-	l.volumeNews = false
+	news := l.volumeNews
+	l.volumeNews = volumeNews{}
 	for _, w := range l.waiting.pods {
 		switch {
-		case len(w.object.Spec.Volumes) == 0:
+		case !news.concerns(w.object, &w.volumes):
 		case w.claiming != nil:
 			l.claimsChanged(w)
 		default:
@@ -91,7 +98,7 @@ func (l *loop) readVolumes() {
 func (l *loop) claimsChanged(w *waiter) {
 	v := l.volumesOf(w.object)
 	if v.problem == "" && len(v.unbound) == 0 {
-		w.claiming = nil
+		w.claiming, w.failures = nil, 0
 		w.pod, w.volumes = l.podWith(w.object, v), v
 		l.waiting.wake(w)
 		return
@@ -105,8 +112,7 @@ func (l *loop) claimsChanged(w *waiter) {
 func (l *loop) claimed(p *scheduler.Pod, attempt int, promises []promise, err error) {
 	w, found := l.waiting.pods[p.Key]
 	switch {
-	case !found || w.pod.UID != p.UID:
-		l.changed(l.snapshot.Forget(p))
+	case !found || w.pod.UID != p.UID: // It is bound, or gone.
 	case w.claiming == nil || w.claiming.attempt != attempt: // Its claims are bound, or it has given them up.
 	case err != nil:
 		l.unclaim(w, err)
@@ -116,10 +122,10 @@ func (l *loop) claimed(p *scheduler.Pod, attempt int, promises []promise, err er
 	}
 }
 
-// unclaim places a pod anew whose claims are not bound for the node that it was to have: elsewhere, unless the reason is only
-// that others were faster.
+// unclaim places a pod anew whose claims are not bound for the node that it was to have: elsewhere if it can, unless others were
+// only faster, or nobody has said no.
 func (l *loop) unclaim(w *waiter, why error) {
-	if node, assumed := l.snapshot.Assumed(w.pod.Key); assumed && !expected(why) {
+	if node, assumed := l.snapshot.Assumed(w.pod.Key); assumed && !expected(why) && !errors.Is(why, errClaimsLate) {
 		w.failedOn = append(w.failedOn, node)
 		w.failure = fmt.Sprintf("on %s: %v", node, why)
 	}
@@ -141,13 +147,14 @@ func (l *loop) forgiveNodes(w *waiter) {
 }
 
 // claim has the claims of a pod bound for its node.
-func (c *clerks) claim(ctx context.Context, object *corev1.Pod, p *scheduler.Pod, attempt int, claims []string, node string) {
+func (c *clerks) claim(ctx context.Context, object *corev1.Pod, p *scheduler.Pod, wait *claiming, node string) {
+	attempt, choices := wait.attempt, wait.choices
 	c.do(func() letter {
-		promises, err := c.promise(ctx, object.Namespace, claims, node)
+		promises, err := c.promise(ctx, choices, node)
 		switch {
 		case err == nil && len(promises) > 0:
-			narrator{c.config.Recorder}.claims(object, claims, node)
-		case err != nil && !expected(err) && !errors.Is(err, errNoVolume):
+			narrator{c.config.Recorder}.claims(object, promises, node)
+		case err != nil && !expected(err):
 			c.config.Metrics.failed()
 			log.FromContext(ctx).Error(err, "the claims of a pod were not bound and it will be placed again", "pod", p.Key, "node", node)
 		}
@@ -155,15 +162,11 @@ func (c *clerks) claim(ctx context.Context, object *corev1.Pod, p *scheduler.Pod
 	})
 }
 
-// promise writes nothing unless there is something to write for each of the claims.
-func (c *clerks) promise(ctx context.Context, namespace string, claims []string, node string) ([]promise, error) {
-	choices, err := choose(ctx, c.cached, namespace, claims, node)
-	if err != nil {
-		return nil, err
-	}
+func (c *clerks) promise(ctx context.Context, choices []choice, node string) ([]promise, error) {
 	var promises []promise
 	for _, chosen := range choices {
 		var promised promise
+		var err error
 		if chosen.volume != nil {
 			promised, err = c.giveVolume(ctx, chosen.volume, chosen.claim)
 		} else {
@@ -183,36 +186,57 @@ type choice struct {
 	volume *corev1.PersistentVolume
 }
 
-// choose takes the smallest volume that suits, and none twice. Claims that were bound meanwhile are left out.
-func choose(ctx context.Context, reader client.Reader, namespace string, claims []string, name string) ([]choice, error) {
+// taken are the claims that volumes are chosen for, by the volume's name.
+type taken map[string]types.UID
+
+func (t taken) add(chosen choice) {
+	if chosen.volume != nil {
+		t[chosen.volume.Name] = chosen.claim.UID
+	}
+}
+
+func (t taken) byAnother(v *corev1.PersistentVolume, claim *corev1.PersistentVolumeClaim) bool {
+	owner, found := t[v.Name]
+	return found && owner != claim.UID
+}
+
+// choose how the claims of a pod get their volumes, none of which others are about to get.
+func (l *loop) choose(w *waiter, node string) ([]choice, error) {
+	others := taken{}
+	for _, other := range l.waiting.pods {
+		if other.claiming != nil {
+			for _, chosen := range other.claiming.choices {
+				others.add(chosen)
+			}
+		}
+	}
+	return choose(l.ctx, l.reader, w.object.Namespace, w.volumes.unbound, node, others)
+}
+
+// choose takes the smallest volume that suits, and none twice.
+func choose(ctx context.Context, reader client.Reader, namespace string, claims []string, name string, gone taken) ([]choice, error) {
 	var node corev1.Node
 	if err := reader.Get(ctx, client.ObjectKey{Name: name}, &node); err != nil {
 		return nil, fmt.Errorf("looking for node %s: %w", name, err)
 	}
-	taken := map[string]bool{}
 	var choices []choice
 	for _, name := range claims {
 		claim := &corev1.PersistentVolumeClaim{}
 		if err := reader.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, claim); err != nil {
 			return nil, fmt.Errorf("reading PersistentVolumeClaim %s: %w", name, err)
 		}
-		if claim.Spec.VolumeName != "" {
-			continue
-		}
-		chosen, err := chooseOne(ctx, reader, claim, &node, taken)
+		chosen, err := chooseOne(ctx, reader, claim, &node, gone)
 		if err != nil {
 			return nil, err
 		}
-		if chosen.volume != nil {
-			taken[chosen.volume.Name] = true
-		}
+		gone.add(chosen)
 		choices = append(choices, chosen)
 	}
 	return choices, nil
 }
 
 // chooseOne leaves a claim alone for which another node was selected meanwhile: a volume may be on its way there.
-func chooseOne(ctx context.Context, reader client.Reader, claim *corev1.PersistentVolumeClaim, node *corev1.Node, taken map[string]bool) (choice, error) {
+func chooseOne(ctx context.Context, reader client.Reader, claim *corev1.PersistentVolumeClaim, node *corev1.Node, gone taken) (choice, error) {
 	class, err := classOf(ctx, reader, claim)
 	if err != nil {
 		return choice{}, err
@@ -230,7 +254,7 @@ func chooseOne(ctx context.Context, reader client.Reader, claim *corev1.Persiste
 	if err != nil {
 		return choice{}, err
 	}
-	i := slices.IndexFunc(suitable, func(v *corev1.PersistentVolume) bool { return !taken[v.Name] && within(reachOf(v), node) })
+	i := slices.IndexFunc(suitable, func(v *corev1.PersistentVolume) bool { return !gone.byAnother(v, claim) && within(reachOf(v), node) })
 	switch {
 	case i >= 0:
 		return choice{claim: claim, volume: suitable[i]}, nil

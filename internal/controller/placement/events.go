@@ -17,7 +17,11 @@ func (n narrator) scheduled(pod *corev1.Pod, node string) {
 	n.recorder.Eventf(pod, nil, corev1.EventTypeNormal, "Scheduled", "Binding", "Assigned %s/%s to %s", pod.Namespace, pod.Name, node)
 }
 
-func (n narrator) claims(pod *corev1.Pod, claims []string, node string) {
+func (n narrator) claims(pod *corev1.Pod, promises []promise, node string) {
+	var claims []string
+	for _, p := range promises {
+		claims = append(claims, p.claim.Name)
+	}
 	n.recorder.Eventf(pod, nil, corev1.EventTypeNormal, "WaitingForVolumes", "Binding", "%s", short("Waits for claims to be bound for "+node+": "+strings.Join(claims, ", ")))
 }
 

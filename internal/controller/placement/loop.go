@@ -26,9 +26,8 @@ type loop struct {
 	backlog  backlog
 	metrics  *Metrics
 	// changes since sleepers were last looked at.
-	changes map[string]scheduler.Kind
-	// volumeNews says that volumes, claims or their classes have changed since those who wait for them were looked at.
-	volumeNews bool
+	changes    map[string]scheduler.Kind
+	volumeNews volumeNews
 	// ctx is that of run: letters come without one.
 	ctx context.Context
 }
@@ -95,27 +94,30 @@ func (l *loop) placeNext(ctx context.Context) bool {
 	if l.waiting.ready.Len() == 0 || !l.clerks.take() {
 		return false
 	}
-	p, _ := l.waiting.ready.Pop()
-	w := l.waiting.pods[p.Key]
+	popped, _ := l.waiting.ready.Pop()
+	w := l.waiting.pods[popped.Key]
 	w.again = time.Time{}
 	if w.claiming != nil {
 		l.clerks.free()
 		l.unclaim(w, errClaimsLate)
 		return true
 	}
+	if len(w.object.Spec.Volumes) > 0 {
+		w.pod, w.volumes = l.read(w.object)
+	}
 	how := scheduler.How{UseBuffer: w.useBuffer}
-	if node, assumed := l.snapshot.Assumed(p.Key); assumed && l.takesRoom(w, node, how) {
+	if node, assumed := l.snapshot.Assumed(w.pod.Key); assumed && l.takesRoom(w, node, how) {
 		l.send(ctx, w, node)
 		return true
 	}
-	node, found := l.snapshot.Decide(p, how)
+	node, found := l.snapshot.Decide(w.pod, how)
 	if !found {
 		if !l.displace(ctx, w, how) {
 			l.refuse(ctx, w, how)
 		}
 		return true
 	}
-	if err := l.snapshot.Assume(p, node); err != nil {
+	if err := l.snapshot.Assume(w.pod, node); err != nil {
 		l.waiting.putOff(w, l.clock.Now())
 		l.clerks.free()
 		return true
@@ -130,11 +132,17 @@ func (l *loop) send(ctx context.Context, w *waiter, node string) {
 		l.clerks.bind(ctx, w.object, w.pod, node)
 		return
 	}
+	choices, err := l.choose(w, node)
+	if err != nil {
+		l.clerks.free()
+		l.unclaim(w, err)
+		return
+	}
 	w.attempts++
-	w.claiming = &claiming{attempt: w.attempts}
+	w.claiming = &claiming{attempt: w.attempts, choices: choices}
 	w.again = l.clock.Now().Add(claimPatience)
 	l.waiting.expect(w.again)
-	l.clerks.claim(ctx, w.object, w.pod, w.attempts, w.volumes.unbound, node)
+	l.clerks.claim(ctx, w.object, w.pod, w.claiming, node)
 }
 
 // refuse lets a pod sleep, and says why where that is news.

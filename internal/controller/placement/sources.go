@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/component-helpers/storage/volume"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -117,7 +118,7 @@ func claimsOf(volumes []corev1.Volume) []corev1.Volume {
 
 // listen sends a letter for whatever happens, and returns what tells that those for all that is there were sent.
 func (l *loop) listen(ctx context.Context, watched cache.Cache) (sent []toolscache.InformerSynced, err error) {
-	if err := watched.IndexField(ctx, &corev1.PersistentVolume{}, indexClass, indexByClass); err != nil {
+	if err := watched.IndexField(ctx, &corev1.PersistentVolume{}, indexFor, forWhom); err != nil {
 		return nil, fmt.Errorf("indexing PersistentVolumes: %w", err)
 	}
 	for _, source := range []struct {
@@ -128,9 +129,9 @@ func (l *loop) listen(ctx context.Context, watched cache.Cache) (sent []toolscac
 		{&corev1.Pod{}, podChanged, podGone},
 		{&corev1.Node{}, nodeChanged, nodeGone},
 		{&corev1.Namespace{}, namespaceChanged, namespaceGone},
-		{&corev1.PersistentVolumeClaim{}, volumeChanged, volumeGone},
+		{&corev1.PersistentVolumeClaim{}, claimChanged, claimGone},
 		{&corev1.PersistentVolume{}, volumeChanged, volumeGone},
-		{&storagev1.StorageClass{}, volumeChanged, volumeGone},
+		{&storagev1.StorageClass{}, classChanged, classGone},
 	} {
 		informer, err := watched.GetInformer(ctx, source.object)
 		if err != nil {
@@ -209,8 +210,38 @@ func namespaceGone(o client.Object) letter {
 	}
 }
 
-func volumeChanged(any) letter { return noteVolumes }
+func claimChanged(o any) letter {
+	return func(l *loop) {
+		if claim, ok := o.(*corev1.PersistentVolumeClaim); ok {
+			l.volumeNews.ofClaim(claim.Namespace, claim.Name)
+		}
+	}
+}
 
-func volumeGone(client.Object) letter { return noteVolumes }
+func claimGone(o client.Object) letter { return claimChanged(o) }
 
-func noteVolumes(l *loop) { l.volumeNews = true }
+// volumeChanged is news for whom a volume is promised to, or else for those who could have it.
+func volumeChanged(o any) letter {
+	return func(l *loop) {
+		v, ok := o.(*corev1.PersistentVolume)
+		switch {
+		case !ok:
+		case v.Spec.ClaimRef != nil:
+			l.volumeNews.ofClaim(v.Spec.ClaimRef.Namespace, v.Spec.ClaimRef.Name)
+		default:
+			l.volumeNews.ofClass(volume.GetPersistentVolumeClass(v))
+		}
+	}
+}
+
+func volumeGone(o client.Object) letter { return volumeChanged(o) }
+
+func classChanged(o any) letter {
+	return func(l *loop) {
+		if class, ok := o.(*storagev1.StorageClass); ok {
+			l.volumeNews.ofClass(class.Name)
+		}
+	}
+}
+
+func classGone(o client.Object) letter { return classChanged(o) }

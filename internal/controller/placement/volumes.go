@@ -21,14 +21,16 @@ import (
 type volumes struct {
 	// reachable is from where each of them can be reached, or could be.
 	reachable []*corev1.NodeSelector
-	// unbound are the claims that are bound once the pod has a node.
-	unbound []string
+	// unbound are the claims that are bound once the pod has a node, and classes are theirs.
+	unbound, classes []string
+	// fixed says that one of them has a node already.
+	fixed bool
 	// problem is why the pod cannot be placed before somebody does something.
 	problem string
 }
 
 func (v *volumes) equal(other volumes) bool {
-	return v.problem == other.problem && slices.Equal(v.unbound, other.unbound) &&
+	return v.problem == other.problem && v.fixed == other.fixed && slices.Equal(v.unbound, other.unbound) && slices.Equal(v.classes, other.classes) &&
 		equality.Semantic.DeepEqual(v.reachable, other.reachable)
 }
 
@@ -43,11 +45,15 @@ func volumesOf(ctx context.Context, reader client.Reader, pod *corev1.Pod) volum
 	return v
 }
 
-func (v *volumes) add(ctx context.Context, reader client.Reader, pod *corev1.Pod, of *corev1.Volume) error {
-	name := ephemeral.VolumeClaimName(pod, of)
+func claimName(pod *corev1.Pod, of *corev1.Volume) string {
 	if of.PersistentVolumeClaim != nil {
-		name = of.PersistentVolumeClaim.ClaimName
+		return of.PersistentVolumeClaim.ClaimName
 	}
+	return ephemeral.VolumeClaimName(pod, of)
+}
+
+func (v *volumes) add(ctx context.Context, reader client.Reader, pod *corev1.Pod, of *corev1.Volume) error {
+	name := claimName(pod, of)
 	var claim corev1.PersistentVolumeClaim
 	switch err := reader.Get(ctx, client.ObjectKey{Namespace: pod.Namespace, Name: name}, &claim); {
 	case apierrors.IsNotFound(err):
@@ -90,13 +96,15 @@ func (v *volumes) addUnbound(ctx context.Context, reader client.Reader, claim *c
 	if err != nil {
 		return err
 	}
-	v.unbound = append(v.unbound, claim.Name)
+	v.unbound, v.classes = append(v.unbound, claim.Name), append(v.classes, class.Name)
 	switch node, err := selectedNode(ctx, reader, claim); {
 	case err != nil:
 		return err
 	case prebound(claim, suitable):
+		v.fixed = true
 		v.reach(reachOf(suitable[0]))
 	case node != "":
+		v.fixed = true
 		v.reach(onlyFrom(node))
 	case provisions(class):
 		v.reach(anyOf(append(reaches(suitable), topologiesOf(class))))
@@ -148,23 +156,24 @@ func selectedNode(ctx context.Context, reader client.Reader, claim *corev1.Persi
 
 // suitableVolumes are those that could be bound to a claim, the smallest first, or the one alone that is meant for it.
 func suitableVolumes(ctx context.Context, reader client.Reader, claim *corev1.PersistentVolumeClaim) ([]*corev1.PersistentVolume, error) {
-	var all corev1.PersistentVolumeList
-	ofClass := client.MatchingFields{indexClass: volume.GetPersistentVolumeClaimClass(claim)}
-	if err := reader.List(ctx, &all, ofClass, client.UnsafeDisableDeepCopy); err != nil { // Nobody changes them.
-		return nil, fmt.Errorf("reading PersistentVolumes for claim %s: %w", claim.Name, err)
-	}
 	var suitable []*corev1.PersistentVolume
-	for i := range all.Items {
-		one := &all.Items[i]
-		found, err := volume.FindMatchingVolume(claim, []*corev1.PersistentVolume{one}, nil, nil, false, true)
-		switch {
-		case err != nil:
-			return nil, fmt.Errorf("looking for a PersistentVolume for claim %s: %w", claim.Name, err)
-		case found == nil:
-		case volume.IsVolumeBoundToClaim(one, claim):
-			return []*corev1.PersistentVolume{one}, nil
-		case volume.CheckAccessModes(claim, one):
-			suitable = append(suitable, one)
+	for _, whom := range []string{claimKey(claim.Namespace, claim.Name), classKey(volume.GetPersistentVolumeClaimClass(claim))} {
+		var all corev1.PersistentVolumeList
+		if err := reader.List(ctx, &all, client.MatchingFields{indexFor: whom}, client.UnsafeDisableDeepCopy); err != nil { // Nobody changes them.
+			return nil, fmt.Errorf("reading PersistentVolumes for claim %s: %w", claim.Name, err)
+		}
+		for i := range all.Items {
+			one := &all.Items[i]
+			found, err := volume.FindMatchingVolume(claim, []*corev1.PersistentVolume{one}, nil, nil, false, true)
+			switch {
+			case err != nil:
+				return nil, fmt.Errorf("looking for a PersistentVolume for claim %s: %w", claim.Name, err)
+			case found == nil:
+			case volume.IsVolumeBoundToClaim(one, claim):
+				return []*corev1.PersistentVolume{one}, nil
+			case volume.CheckAccessModes(claim, one):
+				suitable = append(suitable, one)
+			}
 		}
 	}
 	slices.SortFunc(suitable, func(a, b *corev1.PersistentVolume) int {
@@ -173,15 +182,50 @@ func suitableVolumes(ctx context.Context, reader client.Reader, claim *corev1.Pe
 	return suitable, nil
 }
 
-// indexClass finds PersistentVolumes by the name of their class.
-const indexClass = "spec.storageClassName"
+// indexFor finds PersistentVolumes by the claim that they are meant for, or by their class if they are free.
+const indexFor = "for"
 
-func indexByClass(object client.Object) []string {
+func claimKey(namespace, name string) string { return "claim/" + namespace + "/" + name }
+
+func classKey(name string) string { return "class/" + name }
+
+func forWhom(object client.Object) []string {
 	v, ok := object.(*corev1.PersistentVolume)
-	if !ok {
+	switch {
+	case !ok:
+		return nil
+	case v.Spec.ClaimRef != nil:
+		return []string{claimKey(v.Spec.ClaimRef.Namespace, v.Spec.ClaimRef.Name)}
+	case v.Status.Phase == corev1.VolumeAvailable:
+		return []string{classKey(volume.GetPersistentVolumeClass(v))}
+	default:
 		return nil
 	}
-	return []string{volume.GetPersistentVolumeClass(v)}
+}
+
+// volumeNews is what has changed since those who wait for volumes were looked at.
+type volumeNews struct{ claims, classes map[string]bool }
+
+func (n *volumeNews) ofClaim(namespace, name string) {
+	if n.claims == nil {
+		n.claims = map[string]bool{}
+	}
+	n.claims[claimKey(namespace, name)] = true
+}
+
+func (n *volumeNews) ofClass(name string) {
+	if n.classes == nil {
+		n.classes = map[string]bool{}
+	}
+	n.classes[name] = true
+}
+
+func (n *volumeNews) some() bool { return len(n.claims)+len(n.classes) > 0 }
+
+// concerns says whether a pod is to be looked at. What its volumes lack may be anything.
+func (n *volumeNews) concerns(pod *corev1.Pod, v *volumes) bool {
+	return v.problem != "" || slices.ContainsFunc(v.classes, func(class string) bool { return n.classes[class] }) ||
+		slices.ContainsFunc(pod.Spec.Volumes, func(of corev1.Volume) bool { return n.claims[claimKey(pod.Namespace, claimName(pod, &of))] })
 }
 
 func prebound(claim *corev1.PersistentVolumeClaim, suitable []*corev1.PersistentVolume) bool {
