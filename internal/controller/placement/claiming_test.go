@@ -108,7 +108,7 @@ func (s *claimStory) change(name string, change func(*corev1.PersistentVolumeCla
 	if err := s.client.Status().Update(s.ctx, &claim); err != nil {
 		s.Fatal(err)
 	}
-	s.volumeNews.ofClaim("n", name)
+	s.volumeNews[claimKey("n", name)] = true
 }
 
 func (s *claimStory) selected(claim string) string {

@@ -77,7 +77,7 @@ func (l *loop) volumesOf(object *corev1.Pod) volumes {
 
 // readVolumes reads again who waits for volumes of which there is news.
 func (l *loop) readVolumes() {
-	if !l.volumeNews.some() {
+	if len(l.volumeNews) == 0 {
 		return
 	}
 	news := l.volumeNews

@@ -36,7 +36,7 @@ func newLoop(c Config, box *inbox, reader client.Reader) *loop {
 	l := &loop{
 		config: c, clock: c.Clock, inbox: box, reader: reader, metrics: c.Metrics,
 		snapshot: scheduler.New(scheduler.Options{BufferPercent: c.Options.BufferPercent}),
-		waiting:  newWaiting(c.Clock.Now()), changes: map[string]scheduler.Kind{},
+		waiting:  newWaiting(c.Clock.Now()), changes: map[string]scheduler.Kind{}, volumeNews: volumeNews{},
 	}
 	l.clerks = &clerks{config: c, inbox: box, cached: reader, desks: make(chan struct{}, c.Options.Concurrency)}
 	return l

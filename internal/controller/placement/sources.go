@@ -213,7 +213,7 @@ func namespaceGone(o client.Object) letter {
 func claimChanged(o any) letter {
 	return func(l *loop) {
 		if claim, ok := o.(*corev1.PersistentVolumeClaim); ok {
-			l.volumeNews.ofClaim(claim.Namespace, claim.Name)
+			l.volumeNews[claimKey(claim.Namespace, claim.Name)] = true
 		}
 	}
 }
@@ -227,9 +227,9 @@ func volumeChanged(o any) letter {
 		switch {
 		case !ok:
 		case v.Spec.ClaimRef != nil:
-			l.volumeNews.ofClaim(v.Spec.ClaimRef.Namespace, v.Spec.ClaimRef.Name)
+			l.volumeNews[claimKey(v.Spec.ClaimRef.Namespace, v.Spec.ClaimRef.Name)] = true
 		default:
-			l.volumeNews.ofClass(volume.GetPersistentVolumeClass(v))
+			l.volumeNews[classKey(volume.GetPersistentVolumeClass(v))] = true
 		}
 	}
 }
@@ -239,7 +239,7 @@ func volumeGone(o client.Object) letter { return volumeChanged(o) }
 func classChanged(o any) letter {
 	return func(l *loop) {
 		if class, ok := o.(*storagev1.StorageClass); ok {
-			l.volumeNews.ofClass(class.Name)
+			l.volumeNews[classKey(class.Name)] = true
 		}
 	}
 }

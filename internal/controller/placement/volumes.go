@@ -203,29 +203,13 @@ func forWhom(object client.Object) []string {
 	}
 }
 
-// volumeNews is what has changed since those who wait for volumes were looked at.
-type volumeNews struct{ claims, classes map[string]bool }
-
-func (n *volumeNews) ofClaim(namespace, name string) {
-	if n.claims == nil {
-		n.claims = map[string]bool{}
-	}
-	n.claims[claimKey(namespace, name)] = true
-}
-
-func (n *volumeNews) ofClass(name string) {
-	if n.classes == nil {
-		n.classes = map[string]bool{}
-	}
-	n.classes[name] = true
-}
-
-func (n *volumeNews) some() bool { return len(n.claims)+len(n.classes) > 0 }
+// volumeNews are the keys of the claims and classes of which something has changed since those who wait for them were looked at.
+type volumeNews map[string]bool
 
 // concerns says whether a pod is to be looked at. What its volumes lack may be anything.
-func (n *volumeNews) concerns(pod *corev1.Pod, v *volumes) bool {
-	return v.problem != "" || slices.ContainsFunc(v.classes, func(class string) bool { return n.classes[class] }) ||
-		slices.ContainsFunc(pod.Spec.Volumes, func(of corev1.Volume) bool { return n.claims[claimKey(pod.Namespace, claimName(pod, &of))] })
+func (n volumeNews) concerns(pod *corev1.Pod, v *volumes) bool {
+	return v.problem != "" || slices.ContainsFunc(v.classes, func(class string) bool { return n[classKey(class)] }) ||
+		slices.ContainsFunc(pod.Spec.Volumes, func(of corev1.Volume) bool { return n[claimKey(pod.Namespace, claimName(pod, &of))] })
 }
 
 func prebound(claim *corev1.PersistentVolumeClaim, suitable []*corev1.PersistentVolume) bool {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 )
 
@@ -18,13 +17,17 @@ var stages embed.FS
 // leaseSeconds makes the leases of the nodes, which kwok renews every quarter of it, no noise in the measurement.
 const leaseSeconds = "3600"
 
-// componentFlags lift the client's rate limits.
-var componentFlags = []string{"--leader-elect=false", "--secure-port=0", "--kube-api-qps=10000", "--kube-api-burst=10000"}
+// component starts one of Kubernetes' own programs, without its client's rate limits.
+func (r *Rig) component(name string, flags ...string) (*child, error) {
+	return r.run(name, r.bin("k8s", name), nil, append([]string{
+		"--kubeconfig", r.kubeconfig, "--leader-elect=false", "--secure-port=0", "--kube-api-qps=10000", "--kube-api-burst=10000",
+	}, flags...)...)
+}
 
 // StartScheduler starts kube-scheduler, and answers how to stop it. It is an administrator, whom the API server lets pass all
 // queues: in its own place there, part of a burst of its bindings is turned away, and it is half as fast.
 func (r *Rig) StartScheduler() (stop func() error, err error) {
-	child, err := r.run("kube-scheduler", r.bin("k8s", "kube-scheduler"), nil, append(slices.Clone(componentFlags), "--kubeconfig", r.kubeconfig)...)
+	child, err := r.component("kube-scheduler")
 	if err != nil {
 		return nil, err
 	}
@@ -33,8 +36,7 @@ func (r *Rig) StartScheduler() (stop func() error, err error) {
 
 // startComponents starts what runs beside an API server.
 func (r *Rig) startComponents(context.Context) error {
-	if _, err := r.run("kube-controller-manager", r.bin("k8s", "kube-controller-manager"), nil,
-		append(slices.Clone(componentFlags), "--kubeconfig", r.kubeconfig, "--node-monitor-grace-period=2h", "--controllers="+strings.Join(r.options.Controllers, ","))...); err != nil {
+	if _, err := r.component("kube-controller-manager", "--node-monitor-grace-period=2h", "--controllers="+strings.Join(r.options.Controllers, ",")); err != nil {
 		return err
 	}
 	if !r.options.Unscheduled {

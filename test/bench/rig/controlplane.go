@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -13,7 +12,6 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/dory-io/dory/test/gateway"
@@ -54,7 +52,7 @@ func (r *Rig) user(name string, groups ...string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("making the kubeconfig of %s: %w", name, err)
 	}
-	path := filepath.Join(r.dir, "kubeconfig-"+strings.ReplaceAll(name, ":", "-"))
+	path := filepath.Join(r.dir, "kubeconfig-"+name)
 	return path, os.WriteFile(path, content, 0o600)
 }
 
@@ -65,7 +63,7 @@ func (r *Rig) serviceAccount(ctx context.Context, namespace, name string) (strin
 	if err != nil {
 		return "", err
 	}
-	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: ptr.To[int64](tokenSeconds)}}
+	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: new(int64(tokenSeconds))}}
 	if request, err = clients.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, name, request, metav1.CreateOptions{}); err != nil {
 		return "", fmt.Errorf("making a token of ServiceAccount %s/%s: %w", namespace, name, err)
 	}
