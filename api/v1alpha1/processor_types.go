@@ -54,8 +54,8 @@ type ProcessorSpec struct {
 	// +kubebuilder:validation:MaxItems=256
 	Args []string `json:"args,omitempty"`
 
-	// env is passed to the processor as it is. Names that the contract reserves for the operator, such as
-	// PROCESSOR_ID or DORY_EPOCH, are overridden by the operator's value.
+	// env is what a pod's would be: in a value, $(NAME) is the variable NAME and $$ a $. Names that the contract
+	// reserves for the operator, such as PROCESSOR_ID or DORY_EPOCH, are overridden by the operator's value.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
@@ -120,8 +120,9 @@ type ProcessorSpec struct {
 	Migration *ProcessorMigrationPolicy `json:"migration,omitempty"`
 
 	// podTemplate overlays any field of the generated pod by strategic merge, as kubectl patch does. The
-	// processor's container is called "processor". What identifies the instance (the contract's labels, the
-	// epoch, the owner) cannot be overlaid.
+	// processor's container is called "processor", and stays the first. What identifies the instance (the contract's
+	// labels and variables, the epoch, the owner) cannot be overlaid, and neither can what Dory asks it: spec.port,
+	// GET /ready for its readiness, GET /prestop before its end.
 	// +optional
 	PodTemplate *PodTemplateOverlay `json:"podTemplate,omitempty"`
 }

@@ -16,6 +16,8 @@ import (
 const (
 	// ContainerName is the name of the processor's container, for overlays and kubectl logs.
 	ContainerName = "processor"
+	// portName is the name of the port that the processor serves the contract's HTTP on.
+	portName = "http"
 
 	// readinessPeriodSeconds bounds how late a pod that became ready is noticed. The contract's 10 s would
 	// leave a recovered processor unseen for that long; readiness kills nothing, so probing often is cheap.
@@ -70,7 +72,9 @@ func Build(in Input) (*corev1.Pod, error) {
 	if err := overlay(pod, p.Spec.PodTemplate); err != nil {
 		return nil, err
 	}
-	overrideReservedEnv(pod, in)
+	if err := keepWhatDoryNeeds(pod, in); err != nil {
+		return nil, err
+	}
 	identify(pod, in)
 	direct(pod, in.Move)
 	return pod, nil
@@ -102,12 +106,20 @@ func processorContainer(in Input) corev1.Container {
 		Command:         p.Spec.Command,
 		Args:            p.Spec.Args,
 		Env:             p.Spec.Env,
-		Ports:           []corev1.ContainerPort{{Name: "http", ContainerPort: p.Spec.Port, Protocol: corev1.ProtocolTCP}},
+		Ports:           []corev1.ContainerPort{processorPort(p)},
 		Resources:       resources(p.Spec.Resources),
 		LivenessProbe:   livenessProbe(p),
 		ReadinessProbe:  readinessProbe(p),
-		Lifecycle:       &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{HTTPGet: httpGet("/prestop", p.Spec.Port)}},
+		Lifecycle:       &corev1.Lifecycle{PreStop: preStop(p)},
 	}
+}
+
+func processorPort(p *doryv1alpha1.Processor) corev1.ContainerPort {
+	return corev1.ContainerPort{Name: portName, ContainerPort: p.Spec.Port, Protocol: corev1.ProtocolTCP}
+}
+
+func preStop(p *doryv1alpha1.Processor) *corev1.LifecycleHandler {
+	return &corev1.LifecycleHandler{HTTPGet: httpGet("/prestop", p.Spec.Port)}
 }
 
 func httpGet(path string, port int32) *corev1.HTTPGetAction {

@@ -12,16 +12,6 @@ import (
 // maxRestartCount stays below the 3 at which the public SDK starts empty and leaves the state it has unread.
 const maxRestartCount = 2
 
-// overrideReservedEnv sets the contract's environment on the processor's container, whatever the spec and the
-// overlay say about these names: a wrong PROCESSOR_ID or epoch would write over another processor's state.
-func overrideReservedEnv(pod *corev1.Pod, in Input) {
-	for i := range pod.Spec.Containers {
-		if pod.Spec.Containers[i].Name == ContainerName {
-			pod.Spec.Containers[i].Env = mergeEnv(pod.Spec.Containers[i].Env, reservedEnv(in))
-		}
-	}
-}
-
 // reservedEnv gives both spellings of the contract, because different parts of the SDK read different ones.
 func reservedEnv(in Input) []corev1.EnvVar {
 	p := in.Processor
@@ -32,9 +22,9 @@ func reservedEnv(in Input) []corev1.EnvVar {
 		{Name: "DORY_POD_NAMESPACE", Value: p.Namespace},
 		fieldEnv("POD_IP", "status.podIP"),
 		fieldEnv("NODE_NAME", "spec.nodeName"),
-		{Name: "PROCESSOR_ID", Value: p.ID()},
-		{Name: "DORY_PROCESSOR_ID", Value: p.ID()},
-		{Name: "APP_NAME", Value: appName(p)},
+		{Name: "PROCESSOR_ID", Value: Verbatim(p.ID())},
+		{Name: "DORY_PROCESSOR_ID", Value: Verbatim(p.ID())},
+		appName(p),
 		{Name: "RESTART_COUNT", Value: strconv.Itoa(int(min(in.Restarts, maxRestartCount)))},
 		// From the pod's metadata, because a container that restarts must know what became of it meanwhile.
 		fieldEnv("DORY_EPOCH", "metadata.labels['"+doryv1alpha1.LabelEpoch+"']"),
@@ -58,20 +48,27 @@ func fieldEnv(name, path string) corev1.EnvVar {
 }
 
 // appName is what the spec sets, so that rows can name the application; otherwise the processor itself.
-func appName(p *doryv1alpha1.Processor) string {
+func appName(p *doryv1alpha1.Processor) corev1.EnvVar {
+	const name = "APP_NAME"
 	for _, env := range p.Spec.Env {
-		if env.Name == "APP_NAME" && env.Value != "" {
-			return env.Value
+		if env.Name == name && (env.Value != "" || env.ValueFrom != nil) {
+			return env
 		}
 	}
-	return p.Name
+	return corev1.EnvVar{Name: name, Value: p.Name}
 }
 
+// onlyOnMoves are reserved, too, where they are not set: an instance that believed in a move that is not would save nothing.
+var onlyOnMoves = []string{"DORY_IS_MIGRATING", "DORY_MIGRATED_FROM"}
+
 // mergeEnv puts reserved variables first, so that the spec's may refer to them as $(NAME), and drops the
-// spec's own of the same name.
+// spec's own of the same name: a wrong PROCESSOR_ID or epoch would write over another processor's state.
 func mergeEnv(spec, reserved []corev1.EnvVar) []corev1.EnvVar {
 	merged := make([]corev1.EnvVar, 0, len(spec)+len(reserved))
-	taken := make(map[string]bool, len(reserved))
+	taken := make(map[string]bool, len(reserved)+len(onlyOnMoves))
+	for _, name := range onlyOnMoves {
+		taken[name] = true
+	}
 	for _, env := range reserved {
 		taken[env.Name] = true
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
@@ -45,7 +44,7 @@ func mergeSpec(generated corev1.PodSpec, patch []byte) (*corev1.PodSpec, error) 
 	if err = errors.Join(append(strict, err)...); err != nil {
 		return nil, err
 	}
-	if !slices.ContainsFunc(spec.Containers, func(c corev1.Container) bool { return c.Name == ContainerName }) {
+	if containerNamed(spec.Containers, ContainerName) < 0 {
 		return nil, fmt.Errorf("it removes the container %q, which is the processor itself", ContainerName)
 	}
 	return spec, nil

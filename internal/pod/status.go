@@ -34,7 +34,7 @@ func ContainerStatus(p *corev1.Pod) *corev1.ContainerStatus {
 			return &p.Status.ContainerStatuses[i]
 		}
 	}
-	if len(p.Status.ContainerStatuses) > 0 {
+	if len(p.Status.ContainerStatuses) > 0 && containerNamed(p.Spec.Containers, ContainerName) < 0 {
 		return &p.Status.ContainerStatuses[0]
 	}
 	return nil
@@ -55,12 +55,39 @@ func EpochOf(p *corev1.Pod) int64 {
 // Port is where the pod's processor listens. That is the pod's word, because the Processor's spec may have changed since the
 // pod was made. Adopted pods may not say it; then it is the spec's or, where that says nothing either, the contract's.
 func Port(p *corev1.Pod, spec int32) int32 {
-	if p != nil {
-		if container := processorOf(p); container != nil && len(container.Ports) > 0 {
-			return container.Ports[0].ContainerPort
+	if p == nil {
+		return cmp.Or(spec, defaultPort)
+	}
+	container := processorOf(p)
+	if container == nil {
+		return cmp.Or(spec, defaultPort)
+	}
+	return cmp.Or(toldPort(container), declaredPort(container), spec, defaultPort)
+}
+
+// toldPort is what the processor itself was told to listen on, or 0.
+func toldPort(container *corev1.Container) int32 {
+	for _, env := range container.Env {
+		if env.Name == "DORY_HEALTH_PORT" {
+			port, err := strconv.ParseUint(env.Value, 10, 16)
+			if err == nil {
+				return int32(port)
+			}
 		}
 	}
-	return cmp.Or(spec, defaultPort)
+	return 0
+}
+
+// declaredPort is the container's port of the name that Dory gives it, else its first, or 0.
+func declaredPort(container *corev1.Container) int32 {
+	var first int32
+	for _, port := range container.Ports {
+		if port.Name == portName {
+			return port.ContainerPort
+		}
+		first = cmp.Or(first, port.ContainerPort)
+	}
+	return first
 }
 
 // defaultPort is the contract's.

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/dory-io/dory/internal/pod"
 	"github.com/dory-io/dory/internal/store"
 )
 
@@ -18,8 +19,9 @@ const envAppName = "APP_NAME"
 // maxEnv is the API's bound on the number of variables; the sensor's may come on top of the template's.
 const maxEnv = 1024 - 5
 
-// readEnv reads the section env_vars, and adds the application's name unless the section has it. The order is by
-// name, because a JSON object of PostgreSQL has no order of its own.
+// readEnv reads the section env_vars, and adds the application's name unless the section has it. Values arrive as the row has
+// them: what Kubernetes would make something else of is escaped. The order is by name, because a JSON object of PostgreSQL
+// has no order of its own.
 func readEnv(s *section, slug string) []corev1.EnvVar {
 	values := s.values()
 	if len(values) > maxEnv {
@@ -31,10 +33,10 @@ func readEnv(s *section, slug string) []corev1.EnvVar {
 			s.problem("%s has the name %q, which no environment variable may have: %s", s.path, shorten(name), strings.Join(faults, ", "))
 			continue
 		}
-		env = append(env, corev1.EnvVar{Name: name, Value: value})
+		env = append(env, corev1.EnvVar{Name: name, Value: pod.Verbatim(value)})
 	}
 	if _, own := values[envAppName]; !own && slug != "" {
-		env = append(env, corev1.EnvVar{Name: envAppName, Value: slug})
+		env = append(env, corev1.EnvVar{Name: envAppName, Value: pod.Verbatim(slug)})
 	}
 	sortEnv(env)
 	return env
@@ -58,7 +60,7 @@ func withSensor(template []corev1.EnvVar, sensor *store.Sensor) []corev1.EnvVar 
 	}
 	env := slices.Grow(slices.Clone(template), len(values))
 	for name, value := range values {
-		env = append(env, corev1.EnvVar{Name: name, Value: value})
+		env = append(env, corev1.EnvVar{Name: name, Value: pod.Verbatim(value)})
 	}
 	sortEnv(env)
 	return env

@@ -126,6 +126,34 @@ func TestRender(t *testing.T) {
 				s.Env = []corev1.EnvVar{{Name: "APP_NAME", Value: "camera"}, {Name: "N", Value: "-3"}, {Name: "ON", Value: "true"}, {Name: "RATE", Value: "1.50"}}
 			}),
 		},
+		"what Kubernetes would expand is escaped": {
+			row: rowWith(config(`{"env_vars": {"A": "a$$b", "B": "$(POD_NAME)", "C": "pa$word", "D": "100$"}}`), sensor(`{"unit": "$(A)$"}`)),
+			want: defaultSpec(func(s *doryv1alpha1.ProcessorSpec) {
+				s.Env = []corev1.EnvVar{
+					{Name: "A", Value: "a$$$$b"},
+					{Name: "APP_NAME", Value: "camera"},
+					{Name: "B", Value: "$$(POD_NAME)"},
+					{Name: "C", Value: "pa$word"},
+					{Name: "D", Value: "100$"},
+					{Name: "SENSOR_CONFIG", Value: `{"unit": "$$(A)$$"}`},
+					{Name: "SENSOR_ID", Value: "s1"},
+					{Name: "SENSOR_LOCATION", Value: "hall 4"},
+					{Name: "SENSOR_NAME", Value: "Door"},
+				}
+			}),
+		},
+		"the slug of the template is escaped, too": {
+			row: rowWith(func(r *store.ProcessorRow) { r.TemplateSlug = "$(POD_NAME)" }),
+			want: defaultSpec(func(s *doryv1alpha1.ProcessorSpec) {
+				s.Env = []corev1.EnvVar{{Name: "APP_NAME", Value: "$$(POD_NAME)"}}
+			}),
+		},
+		"command and arguments mean what they mean in a pod": {
+			row: rowWith(config(`{"container": {"command": ["run", "$(POD_NAME)"], "args": ["a$$b"]}}`)),
+			want: defaultSpec(func(s *doryv1alpha1.ProcessorSpec) {
+				s.Command, s.Args = []string{"run", "$(POD_NAME)"}, []string{"a$$b"}
+			}),
+		},
 		"a sensor": {
 			row: rowWith(sensor(`{"rate": 30}`)),
 			want: defaultSpec(func(s *doryv1alpha1.ProcessorSpec) {
