@@ -95,6 +95,8 @@ const (
 	MigrationReasonTargetUnschedulable = "TargetUnschedulable"
 	// MigrationReasonTargetRejected: the API server refuses the target for a reason that may pass, such as a quota.
 	MigrationReasonTargetRejected = "TargetRejected"
+	// MigrationReasonTargetOverQuota: a ResourceQuota has no room for the target beside the source.
+	MigrationReasonTargetOverQuota = "TargetOverQuota"
 	// MigrationReasonTargetLost: the target ended, or was deleted, before it had taken over.
 	MigrationReasonTargetLost = "TargetLost"
 	// MigrationReasonSourceHasNoHandoff: the source's image cannot take part in a live move, and no other was asked for.
@@ -125,6 +127,13 @@ const (
 	ReasonRestartOnly = "RestartOnly"
 	// ReasonNoOtherNode: no other node takes the processor.
 	ReasonNoOtherNode = "NoOtherNode"
+	// ReasonPinnedToNode: spec.podTemplate names the one node for every pod of the processor.
+	ReasonPinnedToNode = "PinnedToNode"
+	// ReasonQuotaExceeded: a ResourceQuota has no room for a second pod beside the one that works. True where a restart helps,
+	// for which the old pod makes room, and spec.migration.drainFallback allows it.
+	ReasonQuotaExceeded = "QuotaExceeded"
+	// ReasonLastMoveFailed: the last move with the spec that the next one would use was given up, and nothing has changed since.
+	ReasonLastMoveFailed = "LastMoveFailed"
 	// ReasonPinnedToEdgeNode: spec.placement.edgeNode lets the processor run on one node alone.
 	ReasonPinnedToEdgeNode = "PinnedToEdgeNode"
 	// ReasonFallbackForbidden: the processor cannot move while it works, and spec.migration.drainFallback is Never.

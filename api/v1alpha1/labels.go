@@ -43,6 +43,9 @@ const (
 	// AnnotationMisledTo, on a ProcessorMigration that was called off, is the node that its target was on, which is being
 	// left itself.
 	AnnotationMisledTo = "dory.io/misled-to"
+	// AnnotationSupersededBy, on a ProcessorMigration that was called off, is what takes its place: the drain that could not
+	// wait for it.
+	AnnotationSupersededBy = "dory.io/superseded-by"
 	// AnnotationStateKey, on the Secret with a namespace's state token, tells by which key the token was made.
 	AnnotationStateKey = "dory.io/state-key"
 	// AnnotationProcessorID carries the processor's id on objects whose label cannot hold it.

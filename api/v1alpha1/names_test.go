@@ -1,6 +1,8 @@
 package v1alpha1
 
 import (
+	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode"
@@ -65,4 +67,41 @@ func FuzzObjectName(f *testing.F) {
 			t.Errorf("ObjectName(%q) = %q, want the id itself", id, name)
 		}
 	})
+}
+
+// The longest of every name that the operator makes of a Processor's has room where it is written: in an object's name, and
+// in a label of the target's pod.
+func TestMigrationNameIsLegalAndDistinct(t *testing.T) {
+	processor := rapid.StringMatching(`[a-z][a-z0-9-]{0,43}[a-z0-9]`)
+	alike := rapid.StringMatching(`[a-z][a-z0-9-]{39}[ab]{5}`) // Cut anywhere, many of these are one.
+	purpose := rapid.OneOf(rapid.Just("update-0123abcd"), rapid.Just("drain-aaaabbbb"), rapid.StringMatching(`[a-z]{1,13}-[a-z0-9]{1,10}`))
+	number := rapid.OneOf(rapid.IntRange(1, 12), rapid.IntRange(1, math.MaxInt32))
+	rapid.Check(t, func(t *rapid.T) {
+		names := rapid.OneOf(processor, alike)
+		a, b, why, n := names.Draw(t, "a"), names.Draw(t, "b"), purpose.Draw(t, "purpose"), number.Draw(t, "number")
+		name := MigrationName(a, why, n)
+		if problems := append(validation.IsDNS1123Label(name), validation.IsValidLabelValue(name)...); len(problems) > 0 {
+			t.Fatalf("MigrationName(%q, %q, %d) = %q: %v", a, why, n, name, problems)
+		}
+		if a != b && MigrationName(b, why, n) == name {
+			t.Fatalf("the moves of %q and %q are both called %q", a, b, name)
+		}
+		if want := MigrationPrefix(a, why) + strconv.Itoa(n); name != want {
+			t.Fatalf("%q does not begin with what all its attempts do: %q", name, want)
+		}
+	})
+}
+
+func TestMigrationNameSaysWhatItCan(t *testing.T) {
+	long := strings.Repeat("a", 45)
+	for _, test := range []struct{ processor, purpose, want string }{
+		{"cam", "drain-aaaabbbb", "cam-drain-aaaabbbb-7"},
+		{strings.Repeat("a", 36), "update-0123abcd", strings.Repeat("a", 36) + "-update-0123abcd-7"},
+		{long, "update-0123abcd", strings.Repeat("a", 25) + "-" + Hash(long) + "-update-0123abcd-7"},
+		{strings.Repeat("b-", 22) + "b", "update-0123abcd", strings.Repeat("b-", 12) + "b-" + Hash(strings.Repeat("b-", 22)+"b") + "-update-0123abcd-7"},
+	} {
+		if got := MigrationName(test.processor, test.purpose, 7); got != test.want {
+			t.Errorf("MigrationName(%q, %q, 7) = %q, want %q", test.processor, test.purpose, got, test.want)
+		}
+	}
 }

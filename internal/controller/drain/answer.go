@@ -134,6 +134,9 @@ func (v *view) waitsFor(m *doryv1alpha1.ProcessorMigration) string {
 		if said, yes := unplaced(v.target); yes {
 			return fmt.Sprintf("target pod %s finds no node: %s", target, said)
 		}
+		if refused(m) {
+			return m.Status.Message
+		}
 		return fmt.Sprintf("target pod %s waits for a node", target)
 	case doryv1alpha1.MigrationStarting:
 		if v.target != nil && !pod.Ready(v.target) {

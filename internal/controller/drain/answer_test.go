@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/pod"
@@ -79,6 +80,13 @@ func checkpointed(v *view) {
 	v.processor.Status.Checkpoint = &doryv1alpha1.ProcessorCheckpoint{Time: metav1.NewTime(now.Add(-time.Minute))}
 }
 
+// foretold is what the condition Migratable says.
+func foretold(status metav1.ConditionStatus, reason string) change {
+	return aProcessor(func(p *doryv1alpha1.Processor) {
+		p.Status.Conditions = append(p.Status.Conditions, metav1.Condition{Type: doryv1alpha1.ConditionMigratable, Status: status, Reason: reason, Message: "because"})
+	})
+}
+
 func unready(v *view) { v.pod.Status.Conditions[0].Status = corev1.ConditionFalse }
 
 func deleted(o metav1.Object) { t := metav1.NewTime(now); o.SetDeletionTimestamp(&t) }
@@ -127,6 +135,10 @@ func failed(ago time.Duration, reason string) detail {
 		m.Status.Reason, m.Status.TargetNode = reason, "n2"
 		m.Status.CompletionTime = &metav1.Time{Time: now.Add(-ago)}
 	}
+}
+
+func says(reason, message string) detail {
+	return func(m *doryv1alpha1.ProcessorMigration) { m.Status.Reason, m.Status.Message = reason, message }
 }
 
 func noNode(m *doryv1alpha1.ProcessorMigration) { m.Status.TargetNode = "" }
@@ -279,6 +291,7 @@ func TestAnswerWhileAMoveIsUnderWay(t *testing.T) {
 		says string
 	}{
 		"seeking a node":       {given(attempt(1, 0, in("Placing")), withTarget(nowhere)), "wait Moving", "finds no node: 0/3 nodes are available"},
+		"refused by a quota":   {given(attempt(1, 0, in("Placing"), says("TargetOverQuota", "exceeded quota: q"))), "wait Moving", "exceeded quota: q"},
 		"starting":             {given(attempt(1, 0, in("Starting")), withTarget(starting)), "wait Moving", "on node n2 is not ready yet: ContainerCreating"},
 		"handing over":         {given(attempt(1, 0, in("HandingOff"))), "wait Moving", "is HandingOff: moving"},
 		"handed over":          {given(attempt(1, 0, in("HandingOff")), handedOver), "wait Retiring", "pod " + instance + " ends"},
@@ -376,6 +389,15 @@ func TestAnswerToOneAttemptAfterTheOther(t *testing.T) {
 		"a restart again, and no other node":       {given(nowhere, attempt(2, 80*second, stopAndCopy, failed(10*second, "DeadlineExceeded"), noNode)), "wait Waiting after 5s"},
 		"a fallback, and no other node":            {given(nowhere, attempt(1, 80*second, failed(5*second, "StateRefused"))), "wait Waiting after 5s"},
 		"a move, and no other node":                {given(nowhere), "wait Queued make 1"},
+		"no room in a quota":                       {given(attempt(1, 11*second, failed(0, "TargetOverQuota"), noNode)), "wait Waiting after 1s"},
+		"no room in a quota, again":                {given(attempt(1, 12*second, failed(second, "TargetOverQuota"), noNode)), "wait Queued make 2"},
+		"no room in a quota for too long":          {given(attempt(4, 11*second, since(75*second), failed(0, "TargetOverQuota"), noNode)), "wait FallingBack make 5 StopAndCopy"},
+		"never was, as is known":                   {given(foretold("True", doryv1alpha1.ReasonQuotaExceeded), attempt(1, 11*second, failed(0, "TargetOverQuota"), noNode)), "wait FallingBack make 2 StopAndCopy"},
+		"never was, and must not restart":          {given(never, foretold("False", doryv1alpha1.ReasonQuotaExceeded), attempt(1, 11*second, failed(0, "TargetOverQuota"), noNode)), "wait Waiting after 5s"},
+		"never was, and nobody waits":              {given(settled, foretold("True", doryv1alpha1.ReasonQuotaExceeded), attempt(1, 11*second, failed(0, "TargetOverQuota"), noNode)), "wait Waiting after 5s"},
+		"nor for the restart, as the quota shrank": {given(attempt(2, 11*second, stopAndCopy, failed(0, "TargetOverQuota"), noNode)), "wait Waiting after 10s"},
+		"the claim is held, as is known":           {given(foretold("True", doryv1alpha1.ReasonRestartOnly), attempt(1, 80*second, failed(0, "DeadlineExceeded"), noNode)), "wait FallingBack make 2 StopAndCopy"},
+		"the claim is held, and must not restart":  {given(never, foretold("False", doryv1alpha1.ReasonFallbackForbidden), attempt(1, 80*second, failed(0, "DeadlineExceeded"), noNode)), "wait Waiting after 5s"},
 		"those of another pod do not":              {given(attempt(4, 5*second, failed(0, "StateRefused"), func(m *doryv1alpha1.ProcessorMigration) { m.Spec.SourcePod = other })), "wait Queued make 1"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -412,13 +434,22 @@ func TestAttemptAfterOneThatWasMisled(t *testing.T) {
 }
 
 func TestAttemptNamesFitIntoLabels(t *testing.T) {
-	for source, tail := range map[string]string{"dory-x-aaaabbbb": "aaaabbbb", "short": "short", "legacy.pod-0.a-": "podx0xax"} {
-		name := attemptName(strings.Repeat("p", 45), source, 1234567)
-		if want := strings.Repeat("p", 40) + "-drain-" + tail + "-1234567"; name != want || len(name) > 63 {
-			t.Errorf("the name is %q, want %q", name, want)
+	long := strings.Repeat("p", 45)
+	for source, tail := range map[string]string{
+		"dory-" + long + "-aaaabbbb": "aaaabbbb", "dory-cam-aaaabbbb": doryv1alpha1.Hash("dory-cam-aaaabbbb"),
+		"short": doryv1alpha1.Hash("short"), "legacy.pod-0.a-": doryv1alpha1.Hash("legacy.pod-0.a-"),
+		"dory-" + long + "-a.aabbbb": doryv1alpha1.Hash("dory-" + long + "-a.aabbbb"),
+	} {
+		name := attemptName(long, source, 1234567)
+		if !strings.HasSuffix(name, "-drain-"+tail+"-1234567") || len(validation.IsValidLabelValue(name)) > 0 {
+			t.Errorf("the name is %q, want it to end in the tail %q", name, tail)
 		}
 	}
-	if label := nodeLabel(strings.Repeat("n", 200)); len(label) > 63 || label == nodeLabel(strings.Repeat("n", 201)) {
+	// Pods that were adopted may end in the same characters.
+	if one, two := attemptName("cam", "web-east-11111111", 1), attemptName("cam", "web-west-11111111", 1); one == two {
+		t.Errorf("moves off two pods are both called %q", one)
+	}
+	if label := nodeLabel(strings.Repeat("n", 200)); len(validation.IsValidLabelValue(label)) > 0 || label == nodeLabel(strings.Repeat("n", 201)) {
 		t.Errorf("label %q", label)
 	}
 }

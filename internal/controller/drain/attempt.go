@@ -2,12 +2,12 @@ package drain
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -30,6 +30,8 @@ const (
 	// roomless attempts found no place for the target, or none that has its image: the instance works on, and nothing else
 	// would help, as a restart needs the same.
 	roomless
+	// crowded attempts found no room in a quota for the target beside the instance, which makes room for it when it ends.
+	crowded
 	// uncaptured attempts did not get the source's state.
 	uncaptured
 	// incapable attempts met an image that knows no handoff: another one would, too.
@@ -56,6 +58,8 @@ func failureOf(m *doryv1alpha1.ProcessorMigration) failure {
 		return withdrawn
 	case doryv1alpha1.MigrationReasonSuperseded, doryv1alpha1.MigrationReasonSourceReplaced, doryv1alpha1.MigrationReasonTargetLost:
 		return disturbed
+	case doryv1alpha1.MigrationReasonTargetOverQuota:
+		return crowded
 	case doryv1alpha1.MigrationReasonTargetUnschedulable, doryv1alpha1.MigrationReasonTargetRejected, doryv1alpha1.MigrationReasonTargetImage:
 		return roomless
 	case doryv1alpha1.MigrationReasonSourceUnavailable, doryv1alpha1.MigrationReasonStateUnauthorized,
@@ -145,8 +149,10 @@ func (v *view) again(last *doryv1alpha1.ProcessorMigration, number int) conclusi
 	switch why := failureOf(last); {
 	case why == withdrawn:
 		return v.retry(last, number, v.now, "", hitchDelay)
-	case why == roomless:
+	case why == roomless && (stopped || !v.restartOnly()), why == crowded && stopped:
 		return v.retry(last, number, since, last.Spec.Strategy, retryDelay)
+	case why == crowded && v.mayRestart() && !late && !v.overQuota():
+		return v.retry(last, number, since, last.Spec.Strategy, hitchDelay)
 	case (why == sourceless && late && !pod.Ready(v.pod) || why == uncaptured && stopped) && v.mayRestart():
 		return v.letGo(last)
 	case why == unbegun, why == sourceless, why == disturbed && !late:
@@ -156,6 +162,18 @@ func (v *view) again(last *doryv1alpha1.ProcessorMigration, number int) conclusi
 	default:
 		return v.fallBack(last, number, since)
 	}
+}
+
+// restartOnly says that the processor cannot be moved while it works, as its condition Migratable has it.
+func (v *view) restartOnly() bool {
+	c := meta.FindStatusCondition(v.processor.Status.Conditions, doryv1alpha1.ConditionMigratable)
+	return c != nil && c.Status == metav1.ConditionTrue && c.Reason == doryv1alpha1.ReasonRestartOnly
+}
+
+// overQuota says that there was no room in a quota either while nothing else moved.
+func (v *view) overQuota() bool {
+	c := meta.FindStatusCondition(v.processor.Status.Conditions, doryv1alpha1.ConditionMigratable)
+	return c != nil && c.Reason == doryv1alpha1.ReasonQuotaExceeded
 }
 
 // mayRestart says whether the instance may be ended without having been moved.
@@ -255,24 +273,16 @@ func drainSince(m *doryv1alpha1.ProcessorMigration) time.Time {
 	return since
 }
 
-const (
-	// longestProcessor is what of the Processor's name is in the names of attempts: the rest is for the number, as a pod's
-	// label must hold it all.
-	longestProcessor = 40
-	// tailLength is how much of the source pod's name is. Pods of ours end in 8 random characters.
-	tailLength = 8
-)
+// tailLength is how much of the source pod's name is in the names of attempts. Pods of ours end in 8 random characters.
+const tailLength = 8
 
-// attemptName is the same whoever makes the attempt, so that it is made once.
+// attemptName is the same for everyone who makes the attempt, so that it is made once.
 func attemptName(processor, source string, number int) string {
 	tail := source[max(0, len(source)-tailLength):]
-	tail = strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
-			return r
-		}
-		return 'x'
-	}, tail)
-	return fmt.Sprintf("%s-drain-%s-%d", processor[:min(len(processor), longestProcessor)], tail, number)
+	if source != pod.Name(processor, tail) || strings.ContainsAny(tail, "-.") {
+		tail = doryv1alpha1.Hash(source) // A pod that was adopted: nothing says that its end is its own.
+	}
+	return doryv1alpha1.MigrationName(processor, "drain-"+tail, number)
 }
 
 func numberOf(name string) int {
@@ -289,6 +299,5 @@ func nodeLabel(name string) string {
 		return name
 	}
 	const readable = 40
-	sum := sha256.Sum256([]byte(name))
-	return fmt.Sprintf("%s-%x", strings.TrimRight(name[:readable], "-."), sum[:4])
+	return strings.TrimRight(name[:readable], "-.") + "-" + doryv1alpha1.Hash(name)
 }

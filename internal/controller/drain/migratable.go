@@ -6,9 +6,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
-	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
-	"k8s.io/klog/v2"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/pod"
@@ -95,16 +92,7 @@ func takes(node *corev1.Node, instance *corev1.Pod) bool {
 	if node.Spec.Unschedulable || node.DeletionTimestamp != nil || !nodeReady(node) || leaving(node, nil, false).yes() {
 		return false
 	}
-	matches, err := nodeaffinity.GetRequiredNodeAffinity(instance).Match(node)
-	if err != nil || !matches {
-		return false
-	}
-	_, untolerated := corev1helpers.FindMatchingUntoleratedTaint(klog.Background(), node.Spec.Taints, instance.Spec.Tolerations, keepsOut, true)
-	return !untolerated
-}
-
-func keepsOut(t *corev1.Taint) bool {
-	return t.Effect == corev1.TaintEffectNoSchedule || t.Effect == corev1.TaintEffectNoExecute
+	return pod.Excluded(instance, node) == ""
 }
 
 func nodeReady(node *corev1.Node) bool {

@@ -138,5 +138,13 @@ func (v *view) stuck() (message string, yes bool) {
 	if m == nil || m.Spec.Reason != doryv1alpha1.MigrationDrain || m.Status.SourcePod != v.pod.Name || m.Status.Phase != doryv1alpha1.MigrationPlacing {
 		return "", false
 	}
+	if refused(m) {
+		return m.Status.Message, true
+	}
 	return unplaced(v.target)
+}
+
+// refused says of a move that the API server does not take its target so far.
+func refused(m *doryv1alpha1.ProcessorMigration) bool {
+	return m.Status.Reason == doryv1alpha1.MigrationReasonTargetOverQuota || m.Status.Reason == doryv1alpha1.MigrationReasonTargetRejected
 }

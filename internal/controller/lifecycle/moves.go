@@ -166,17 +166,18 @@ func newest(migrations []*doryv1alpha1.ProcessorMigration) *doryv1alpha1.Process
 
 // updateName counts the attempts of a revision, so that two passes of one mind make one object.
 func updateName(o *observation, revision string) string {
-	return updatePrefix(o, revision) + strconv.Itoa(lastUpdate(o, revision)+1)
+	return doryv1alpha1.MigrationName(o.key.Name, updateTo(revision), lastUpdate(o, revision)+1)
 }
 
-func updatePrefix(o *observation, revision string) string {
+// updateTo is what an Update is for, as its name says.
+func updateTo(revision string) string {
 	const revisionLength = 8
-	return fmt.Sprintf("%s-update-%s-", o.key.Name, revision[:min(len(revision), revisionLength)])
+	return "update-" + revision[:min(len(revision), revisionLength)]
 }
 
 // lastUpdate is the highest number of an attempt that is there.
 func lastUpdate(o *observation, revision string) int {
-	prefix, last := updatePrefix(o, revision), 0
+	prefix, last := doryv1alpha1.MigrationPrefix(o.key.Name, updateTo(revision)), 0
 	for _, m := range o.migrations {
 		if strings.HasPrefix(m.Name, prefix) {
 			last = max(last, numberOf(m.Name))

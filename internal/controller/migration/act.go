@@ -132,6 +132,7 @@ func (r *Reconciler) write(ctx context.Context, o *observation, d decision) erro
 	}
 	o.replace(written)
 	o.know.trouble = nil
+	o.know.said = d.step == stepNote
 	if written.Ended() {
 		o.know.ended = true
 		r.metrics.ended(written)

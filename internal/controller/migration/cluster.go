@@ -30,7 +30,7 @@ type cluster interface {
 	epoch(ctx context.Context, key types.NamespacedName, from freshness) (*doryv1alpha1.ProcessorEpoch, error)
 	pod(ctx context.Context, key types.NamespacedName, from freshness) (*corev1.Pod, error)
 	edgeNode(ctx context.Context, name string) (*doryv1alpha1.EdgeNode, error)
-	nodeExists(ctx context.Context, name string) (bool, error)
+	node(ctx context.Context, name string) (*corev1.Node, error)
 
 	updateMigration(ctx context.Context, m *doryv1alpha1.ProcessorMigration) error
 	updateStatus(ctx context.Context, m *doryv1alpha1.ProcessorMigration) error
@@ -92,9 +92,8 @@ func (k kubernetes) edgeNode(ctx context.Context, name string) (*doryv1alpha1.Ed
 	return lookup.Get[doryv1alpha1.EdgeNode](ctx, k.client, types.NamespacedName{Name: name})
 }
 
-func (k kubernetes) nodeExists(ctx context.Context, name string) (bool, error) {
-	node, err := lookup.Get[corev1.Node](ctx, k.client, types.NamespacedName{Name: name})
-	return node != nil, err
+func (k kubernetes) node(ctx context.Context, name string) (*corev1.Node, error) {
+	return lookup.Get[corev1.Node](ctx, k.client, types.NamespacedName{Name: name})
 }
 
 func (k kubernetes) updateMigration(ctx context.Context, m *doryv1alpha1.ProcessorMigration) error {

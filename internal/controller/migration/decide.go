@@ -30,6 +30,10 @@ const (
 	retryDelay = time.Second
 	// startPatience is for a target's container to overcome what usually does not pass, such as a missing image.
 	startPatience = 30 * time.Second
+	// quotaPatience is for a quota to get room for the target beside its source, as it does where another move's source ends.
+	quotaPatience = 10 * time.Second
+	// newsDelay is for how long a move may wait for something in one phase before its status says what for.
+	newsDelay = 3 * time.Second
 	// endPatience is beyond a pod's grace period, for its kubelet to confirm the end.
 	endPatience = time.Minute
 	// quiesceTimeout bounds how long one attempt to quiesce may hold a worker.
@@ -153,6 +157,8 @@ func calledOff(m *doryv1alpha1.ProcessorMigration) (outcome, bool) {
 	switch {
 	case m.DeletionTimestamp != nil:
 		return outcome{ReasonCancelled, "the ProcessorMigration was deleted before the handoff"}, true
+	case m.Cancelled() && m.Annotations[doryv1alpha1.AnnotationSupersededBy] != "":
+		return outcome{ReasonSuperseded, fmt.Sprintf("it gave way to %s: %s", m.Annotations[doryv1alpha1.AnnotationSupersededBy], lastSaid(m))}, true
 	case m.Cancelled():
 		return outcome{ReasonCancelled, "spec.cancel was set before the handoff"}, true
 	}
@@ -166,8 +172,11 @@ func overdue(o *observation, m *doryv1alpha1.ProcessorMigration) (outcome, bool)
 		return outcome{}, false
 	}
 	reason := ReasonDeadlineExceeded
-	if m.Status.Phase == doryv1alpha1.MigrationStarting && imageless(o.target) {
+	switch {
+	case m.Status.Phase == doryv1alpha1.MigrationStarting && imageless(o.target):
 		reason = ReasonTargetImage
+	case m.Status.Phase == doryv1alpha1.MigrationPlacing && o.target == nil && m.Status.Reason != ReasonMoving && m.Status.Reason != "":
+		reason = m.Status.Reason // Why it could not be made says more, and the drain goes by it.
 	}
 	return outcome{reason, fmt.Sprintf("the target had not taken over within %d s (spec.activeDeadlineSeconds): %s",
 		*m.Spec.ActiveDeadlineSeconds, lastSeen(o, m))}, true
@@ -179,12 +188,23 @@ func lastSeen(o *observation, m *doryv1alpha1.ProcessorMigration) string {
 	case "":
 		return "it was not looked at"
 	case doryv1alpha1.MigrationPlacing:
+		if o.target == nil {
+			return fmt.Sprintf("target pod %s was not made: %s", m.Status.TargetPod, lastSaid(m))
+		}
 		return fmt.Sprintf("no node took target pod %s: %s", m.Status.TargetPod, placement(o.target))
 	case doryv1alpha1.MigrationStarting:
 		return fmt.Sprintf("target pod %s was not ready: %s", m.Status.TargetPod, unreadiness(o.target))
 	default:
 		return m.Status.Message
 	}
+}
+
+// lastSaid is what a migration waits for, as far as its status says.
+func lastSaid(m *doryv1alpha1.ProcessorMigration) string {
+	if m.Status.Message == "" {
+		return "it did not say what it waits for"
+	}
+	return m.Status.Message
 }
 
 // lostSource: once the handoff of a Live move began, its own policy decides, because the target may go on.

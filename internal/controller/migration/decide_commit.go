@@ -207,8 +207,10 @@ func forwardStopped(o *observation, m *doryv1alpha1.ProcessorMigration) decision
 // awaitStopped: what does not start in time is lifecycle's.
 func awaitStopped(o *observation, m *doryv1alpha1.ProcessorMigration, remaining deadline) decision {
 	switch {
+	case remaining > 0 && bound(o.target):
+		return waitFor(o, m, outcome{delay(o.target), fmt.Sprintf("target pod %s on node %s is not ready: %s", o.target.Name, o.target.Spec.NodeName, unreadiness(o.target))}, remaining)
 	case remaining > 0:
-		return wait(remaining)
+		return waitFor(o, m, unplaced(o, m), remaining)
 	case !bound(o.target):
 		return do(stepDeleteTarget, m) // So that lifecycle starts one wherever there is room.
 	default:
@@ -232,6 +234,6 @@ func createStopped(o *observation, m *doryv1alpha1.ProcessorMigration, remaining
 	case v.final || remaining <= retryDelay:
 		return enter(o, m, doryv1alpha1.MigrationFailed, outcome{v.reason, v.message + "; lifecycle starts the next instance"})
 	default:
-		return wait(retryDelay)
+		return waitFor(o, m, v.outcome, retryDelay)
 	}
 }

@@ -163,10 +163,28 @@ func refuse(o *observation, m *doryv1alpha1.ProcessorMigration) (doryv1alpha1.Mi
 		return back, outcome{ReasonEdgeNodeUnknown, fmt.Sprintf("spec.placement.edgeNode of the Processor names EdgeNode %q, which does not exist", p.Spec.Placement.EdgeNode)}, true
 	case m.Spec.TargetRevision != "" && m.Spec.TargetRevision != o.revision:
 		return back, outcome{ReasonSuperseded, fmt.Sprintf("the Processor is of revision %s now and no longer of %s", o.revision, m.Spec.TargetRevision)}, true
-	case o.missingNodes[m.Spec.TargetNode]:
-		return back, outcome{ReasonTargetNodeNotFound, fmt.Sprintf("spec.targetNode names node %q, which does not exist", m.Spec.TargetNode)}, true
+	case m.Spec.TargetNode != "":
+		cause, refused := refuseNode(o, m)
+		return back, cause, refused
 	}
 	return "", outcome{}, false
+}
+
+// refuseNode says why the node that the move is to lead to cannot take the target, whatever room it has.
+func refuseNode(o *observation, m *doryv1alpha1.ProcessorMigration) (outcome, bool) {
+	node, known := o.targetNodes[m.Spec.TargetNode]
+	if !known {
+		return outcome{}, false
+	}
+	if node == nil {
+		return outcome{ReasonTargetNodeNotFound, fmt.Sprintf("spec.targetNode names node %q, which does not exist", m.Spec.TargetNode)}, true
+	}
+	target, err := pod.Build(pod.Input{Processor: o.processor, EdgeNode: o.edgeNode})
+	if err != nil {
+		return outcome{ReasonTargetInvalid, err.Error()}, true
+	}
+	why := pod.Excluded(target, node)
+	return outcome{ReasonTargetNodeExcluded, why}, why != ""
 }
 
 // unmovable says why there is no instance that could hand over.

@@ -2,6 +2,7 @@ package migration
 
 import (
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -22,8 +23,17 @@ func place(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
 	case remaining <= 0:
 		return enter(o, m, doryv1alpha1.MigrationRollingBack, unschedulable(o, m))
 	default:
-		return wait(remaining)
+		return waitFor(o, m, unplaced(o, m), remaining)
 	}
+}
+
+// unplaced says what a target without a node waits for, once its scheduler has said it.
+func unplaced(o *observation, m *doryv1alpha1.ProcessorMigration) outcome {
+	condition := pod.Condition(o.target, corev1.PodScheduled)
+	if bound(o.target) || condition == nil || condition.Status != corev1.ConditionFalse {
+		return outcome{}
+	}
+	return outcome{ReasonTargetUnschedulable, fmt.Sprintf("target pod %s finds no node: %s", m.Status.TargetPod, condition.Message)}
 }
 
 func unschedulable(o *observation, m *doryv1alpha1.ProcessorMigration) outcome {
@@ -43,10 +53,31 @@ func placement(p *corev1.Pod) string {
 
 // endure tries again until the deadline, where trying again can help.
 func endure(o *observation, m *doryv1alpha1.ProcessorMigration, v verdict, remaining deadline) decision {
+	if v.reason == ReasonTargetOverQuota && m.Spec.Reason == doryv1alpha1.MigrationDrain { // Which has another way.
+		remaining = min(remaining, left(o, m, quotaPatience))
+	}
 	if v.final || remaining <= retryDelay {
 		return enter(o, m, doryv1alpha1.MigrationRollingBack, v.outcome)
 	}
-	return wait(retryDelay)
+	if m.Status.Phase == doryv1alpha1.MigrationHandingOff {
+		return wait(retryDelay) // The source may stand still: nothing is written for people.
+	}
+	return waitFor(o, m, v.outcome, retryDelay)
+}
+
+// waitFor waits, and says what for: in the migration's status, where people look, once for every change of it. What most
+// moves wait for a moment is not worth a word.
+func waitFor(o *observation, m *doryv1alpha1.ProcessorMigration, what outcome, d time.Duration) decision {
+	same := m.Status.Reason == what.reason && m.Status.Message == shorten(what.message)
+	if what.reason == "" || same || o.know.said {
+		return wait(d)
+	}
+	if early := left(o, m, newsDelay); early > 0 {
+		return wait(min(d, early))
+	}
+	news := enter(o, m, m.Status.Phase, what)
+	news.step, news.status.PhaseTime = stepNote, m.Status.PhaseTime
+	return news
 }
 
 // start waits until the target is ready.
@@ -90,7 +121,7 @@ func awaitReady(o *observation, m *doryv1alpha1.ProcessorMigration, remaining de
 		}
 		remaining = min(remaining, patience)
 	}
-	return wait(remaining)
+	return waitFor(o, m, outcome{cause.reason, fmt.Sprintf("target pod %s on node %s is not ready: %s", o.target.Name, o.target.Spec.NodeName, unreadiness(o.target))}, remaining)
 }
 
 // delay is the reason for which a target is not ready. A registry may be away for a while; that the image is not on the node
@@ -146,11 +177,11 @@ func warm(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
 		if remaining <= 0 {
 			return enter(o, m, doryv1alpha1.MigrationRollingBack, outcome{ReasonSourceUnavailable, fmt.Sprintf("source pod %s is not ready any more", o.source.Name)})
 		}
-		return wait(remaining)
+		return waitFor(o, m, outcome{ReasonSourceUnavailable, fmt.Sprintf("source pod %s is not ready any more", o.source.Name)}, remaining)
 	}
 	if remaining <= -stepTimeout { // A last attempt at the deadline has a better reason to tell.
 		return enter(o, m, doryv1alpha1.MigrationRollingBack, outcome{ReasonStateNotCopied, fmt.Sprintf(
-			"no first copy of the state was made within %s (spec.migration.handoffTimeoutSeconds)", o.policy().HandoffTimeout())})
+			"no first copy of the state was made within %s (spec.migration.handoffTimeoutSeconds): %s", o.policy().HandoffTimeout(), lastSaid(m))})
 	}
 	if m.Status.Strategy == doryv1alpha1.MigrationStopAndCopy {
 		return warmStop(o, m)

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
@@ -28,7 +29,7 @@ type change func(*observation)
 func given(changes ...change) *observation {
 	delay := int32(60)
 	o := &observation{
-		key: types.NamespacedName{Namespace: namespace, Name: "cam"}, now: now, suffix: "new", missingNodes: map[string]bool{"missing": true},
+		key: types.NamespacedName{Namespace: namespace, Name: "cam"}, now: now, suffix: "new", targetNodes: map[string]*corev1.Node{"missing": nil},
 		processor: &doryv1alpha1.Processor{
 			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "cam", UID: "processor-uid"},
 			Spec: doryv1alpha1.ProcessorSpec{
@@ -200,7 +201,13 @@ func TestDecideWhoMayBegin(t *testing.T) {
 		"it is suspended":            {given(with("m", 0), processor(func(p *doryv1alpha1.Processor) { p.Spec.Suspend = &yes })), "enter-failed NothingToMove"},
 		"the name is too long":       {given(with(strings.Repeat("m", 64), 0)), "enter-rolled-back NameTooLong of " + strings.Repeat("m", 64)},
 		"there is no such node":      {given(with("m", 0, node("missing"))), "enter-rolled-back TargetNodeNotFound"},
-		"there is such a node":       {given(with("m", 0, node("n2"))), "ask-source"},
+		"there is such a node":       {given(with("m", 0, node("n2")), target("n2")), "ask-source"},
+		"the node lacks a label":     {given(with("m", 0, node("n2")), target("n2", func(n *corev1.Node) { n.Labels = nil })), "enter-rolled-back TargetNodeExcluded"},
+		"the node is for the system": {given(with("m", 0, node("n2")), target("n2", func(n *corev1.Node) { n.Labels["node-role"] = "system" })), "enter-rolled-back TargetNodeExcluded"},
+		"the node is tainted": {given(with("m", 0, node("n2")), target("n2", func(n *corev1.Node) {
+			n.Spec.Taints = []corev1.Taint{{Key: "team", Effect: corev1.TaintEffectNoSchedule}}
+		})), "enter-rolled-back TargetNodeExcluded"},
+		"the node is another than the template names": {given(with("m", 0, node("n2")), target("n2"), template(`{"nodeName":"n1"}`)), "enter-rolled-back TargetNodeExcluded"},
 		"the edge node is unknown": {given(with("m", 0), func(o *observation) {
 			o.edgeNodeUnknown, o.processor.Spec.Placement = true, &doryv1alpha1.ProcessorPlacement{EdgeNode: "gone"}
 		}), "enter-rolled-back EdgeNodeUnknown"},
@@ -258,6 +265,23 @@ func TestDecideWhoMayBegin(t *testing.T) {
 	}
 }
 
+// target is a node that a processor can be moved to, but for the changes.
+func target(name string, changes ...func(*corev1.Node)) change {
+	return func(o *observation) {
+		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"workload-type": "application"}}}
+		for _, change := range changes {
+			change(n)
+		}
+		o.targetNodes[name] = n
+	}
+}
+
+func template(spec string) change {
+	return processor(func(p *doryv1alpha1.Processor) {
+		p.Spec.PodTemplate = &doryv1alpha1.PodTemplateOverlay{Spec: &runtime.RawExtension{Raw: []byte(spec)}}
+	})
+}
+
 func turns(o *observation) { o.turns = true }
 
 func turn(waitsFor string) change {
@@ -271,6 +295,10 @@ func leaves(name string) func(*doryv1alpha1.ProcessorMigration) {
 }
 
 func calledOffAlready(m *doryv1alpha1.ProcessorMigration) { m.Spec.Cancel = new(true) }
+
+func supersededBy(m *doryv1alpha1.ProcessorMigration) {
+	metav1.SetMetaDataAnnotation(&m.ObjectMeta, doryv1alpha1.AnnotationSupersededBy, "the drain of node n1")
+}
 
 func within(seconds int64) func(*doryv1alpha1.ProcessorMigration) {
 	return func(m *doryv1alpha1.ProcessorMigration) { m.Spec.ActiveDeadlineSeconds = &seconds }
@@ -290,6 +318,8 @@ func TestDecideToGiveUp(t *testing.T) {
 		"called off too late":                 {given(with("m", 0, in("HandingOff", 0, ""), calledOffAlready), targetPod(), handedOver), "check-target"},
 		"called off when the source ends":     {given(with("m", 0, in("HandingOff", 0, ""), stopping, calledOffAlready), ending), "await"},
 		"overdue without a node":              {given(with("m", 60*second, in("Placing", 50*second, ""), within(60)), sameRevision, targetPod(unbound)), "enter-rolling-back DeadlineExceeded"},
+		"overdue and not made":                {given(with("m", 60*second, in("Placing", 50*second, ReasonTargetOverQuota), message("exceeded quota: q"), within(60)), sameRevision), "enter-rolling-back TargetOverQuota"},
+		"called off for a drain":              {given(with("m", 0, in("Placing", 0, ""), calledOffAlready, supersededBy), sameRevision, targetPod(unbound)), "enter-rolling-back Superseded"},
 		"overdue and not ready":               {given(with("m", 60*second, in("Starting", 50*second, ""), within(60)), sameRevision, targetPod(unready)), "enter-rolling-back DeadlineExceeded"},
 		"overdue without an image":            {given(with("m", 60*second, in("Starting", 20*second, ""), within(60)), sameRevision, targetPod(waiting("ImagePullBackOff"))), "enter-rolling-back TargetImageUnavailable"},
 		"overdue and crashing":                {given(with("m", 60*second, in("Starting", 20*second, ""), within(60)), sameRevision, targetPod(waiting("CrashLoopBackOff"))), "enter-rolling-back DeadlineExceeded"},
@@ -332,7 +362,13 @@ func TestCollectKeepsWhatDrainsGoBy(t *testing.T) {
 func TestDecideAboutTheTarget(t *testing.T) {
 	const second = time.Second
 	placing, starting := doryv1alpha1.MigrationPlacing, doryv1alpha1.MigrationStarting
-	forbidden := apierrors.NewForbidden(resource("pods"), "x", errors.New("exceeded quota"))
+	forbidden := apierrors.NewForbidden(resource("pods"), "x", errors.New("a policy"))
+	crowded := apierrors.NewForbidden(resource("pods"), "x", errors.New("exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1"))
+	said := func(o *observation) { o.know.said = true }
+	nowhere := func(p *corev1.Pod) {
+		p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Message: "0/3 nodes"})
+	}
+	const silent = "target pod dory-cam-new on node n1 is not ready: its kubelet has not said anything yet"
 	invalid := apierrors.NewInvalid(doryv1alpha1.GroupVersion.WithKind("Pod").GroupKind(), "x", nil)
 	capable := func(handoff bool) change {
 		return func(o *observation) { o.know.targetCan = &statexfer.Capabilities{Handoff: handoff} }
@@ -343,26 +379,39 @@ func TestDecideAboutTheTarget(t *testing.T) {
 	}{
 		"not made yet":              {given(with("m", 0, in(placing, 0, "")), sameRevision), "create-target"},
 		"refused for now":           {given(with("m", 0, in(placing, 0, "")), sameRevision, troubled(stepCreateTarget, forbidden)), "wait 1s"},
+		"refused for a while":       {given(with("m", 0, in(placing, 3*second, "")), sameRevision, troubled(stepCreateTarget, forbidden)), "note TargetRejected"},
+		"refused as it said":        {given(with("m", 0, in(placing, 3*second, ReasonTargetRejected), message(forbidden.Error())), sameRevision, troubled(stepCreateTarget, forbidden)), "wait 1s"},
+		"refused in other words":    {given(with("m", 0, in(placing, 3*second, ReasonTargetRejected), message("before")), sameRevision, troubled(stepCreateTarget, forbidden)), "note TargetRejected"},
+		"in others in each try":     {given(with("m", 0, in(placing, 3*second, ReasonTargetRejected), message("before")), sameRevision, troubled(stepCreateTarget, forbidden), said), "wait 1s"},
 		"refused for too long":      {given(with("m", 0, in(placing, 300*second, "")), sameRevision, troubled(stepCreateTarget, forbidden)), "enter-rolling-back TargetRejected"},
+		"no room in a quota":        {given(with("m", 0, in(placing, 20*second, "")), sameRevision, troubled(stepCreateTarget, crowded)), "note TargetOverQuota"},
+		"nor in time":               {given(with("m", 0, in(placing, 300*second, "")), sameRevision, troubled(stepCreateTarget, crowded)), "enter-rolling-back TargetOverQuota"},
+		"nor soon, for a drain":     {given(with("m", 0, in(placing, 9*second, ""), reason(doryv1alpha1.MigrationDrain)), sameRevision, troubled(stepCreateTarget, crowded)), "enter-rolling-back TargetOverQuota"},
+		"no node so far":            {given(with("m", 0, in(placing, 10*second, "")), sameRevision, targetPod(unbound, nowhere)), "note TargetUnschedulable"},
+		"no node, as it said":       {given(with("m", 0, in(placing, 10*second, ReasonTargetUnschedulable), message("target pod dory-cam-new finds no node: 0/3 nodes")), sameRevision, targetPod(unbound, nowhere)), "wait 4m50s"},
+		"no node for a moment":      {given(with("m", 0, in(placing, second, "")), sameRevision, targetPod(unbound, nowhere)), "wait 2s"},
 		"refused for good":          {given(with("m", 0, in(placing, 0, "")), sameRevision, troubled(stepCreateTarget, invalid)), "enter-rolling-back TargetInvalid"},
 		"without a node":            {given(with("m", 0, in(placing, 10*second, "")), sameRevision, targetPod(unbound)), "wait 4m50s"},
 		"without a node in time":    {given(with("m", 0, in(placing, 300*second, "")), sameRevision, targetPod(unbound)), "enter-rolling-back TargetUnschedulable"},
 		"with a node":               {given(with("m", 0, in(placing, 10*second, "")), sameRevision, targetPod()), "enter-starting Moving"},
-		"not ready":                 {given(with("m", 0, in(starting, 10*second, "")), sameRevision, targetPod(unready)), "wait 4m50s"},
+		"not ready for a moment":    {given(with("m", 0, in(starting, 2*second, "")), sameRevision, targetPod(unready)), "wait 1s"},
+		"not ready":                 {given(with("m", 0, in(starting, 10*second, "")), sameRevision, targetPod(unready)), "note TargetNotReady"},
+		"not ready, as it said":     {given(with("m", 0, in(starting, 10*second, ReasonTargetNotReady), message(silent)), sameRevision, targetPod(unready)), "wait 4m50s"},
 		"not ready in time":         {given(with("m", 0, in(starting, 300*second, "")), sameRevision, targetPod(unready)), "enter-rolling-back TargetNotReady"},
-		"without an image, so far":  {given(with("m", 0, in(starting, 10*second, "")), sameRevision, targetPod(waiting("ErrImagePull"))), "wait 20s"},
+		"without an image, so far":  {given(with("m", 0, in(starting, 10*second, "")), sameRevision, targetPod(waiting("ErrImagePull"))), "note TargetImageUnavailable"},
+		"without one, as it said":   {given(with("m", 0, in(starting, 10*second, ReasonTargetImage), message("target pod dory-cam-new on node n1 is not ready: ErrImagePull")), sameRevision, targetPod(waiting("ErrImagePull"))), "wait 20s"},
 		"without an image":          {given(with("m", 0, in(starting, 30*second, "")), sameRevision, targetPod(waiting("ImagePullBackOff"))), "enter-rolling-back TargetImageUnavailable"},
 		"a pull fails late":         {given(with("m", 0, in(starting, 40*second, "")), sameRevision, targetPod(waiting("ErrImagePull"))), "enter-rolling-back TargetImageUnavailable"},
 		"without an image in time":  {given(with("m", 0, in(starting, 300*second, "")), sameRevision, targetPod(waiting("ErrImagePull"))), "enter-rolling-back TargetImageUnavailable"},
 		"no name of an image":       {given(with("m", 0, in(starting, 30*second, "")), sameRevision, targetPod(waiting("InvalidImageName"))), "enter-rolling-back TargetNotReady"},
 		"crashing again and again":  {given(with("m", 0, in(starting, 30*second, "")), sameRevision, targetPod(waiting("CrashLoopBackOff"))), "enter-rolling-back TargetNotReady"},
-		"creating its container":    {given(with("m", 0, in(starting, 30*second, "")), sameRevision, targetPod(waiting("ContainerCreating"))), "wait 4m30s"},
+		"creating its container":    {given(with("m", 0, in(starting, 30*second, "")), sameRevision, targetPod(waiting("ContainerCreating"))), "note TargetNotReady"},
 		"ready":                     {given(with("m", 0, in(starting, 10*second, "")), sameRevision, targetPod()), "ask-target"},
 		"ready and capable":         {given(with("m", 0, in(starting, 10*second, "")), sameRevision, targetPod(), capable(true)), "enter-warming Moving"},
 		"ready and not capable":     {given(with("m", 0, in(starting, 10*second, "")), sameRevision, targetPod(), capable(false)), "enter-rolling-back TargetHasNoHandoff"},
 		"the spec has changed":      {given(with("m", 0, in(starting, 10*second, "")), targetPod()), "enter-rolling-back Superseded"},
 		"nothing on a cache's word": {given(with("m", 0, in(starting, 10*second, "")), sameRevision, targetPod(), func(o *observation) { o.live = false }), "look"},
-		"waiting costs no look":     {given(with("m", 0, in(starting, 10*second, "")), sameRevision, targetPod(unready), func(o *observation) { o.live = false }), "wait 4m50s"},
+		"waiting costs no look":     {given(with("m", 0, in(starting, 10*second, ReasonTargetNotReady), message(silent)), sameRevision, targetPod(unready), func(o *observation) { o.live = false }), "wait 4m50s"},
 		"warming for too long":      {given(with("m", 0, in("Warming", 90*second, "")), sameRevision, targetPod()), "enter-rolling-back StateNotCopied"},
 		"the epoch is barred first": {given(with("m", 0, in("RollingBack", second, "")), targetPod()), "bar"},
 		"its end is awaited":        {given(with("m", 0, in("RollingBack", second, "")), barred, targetPod(func(p *corev1.Pod) { t := metav1.NewTime(now); p.DeletionTimestamp = &t })), "wait 1m34s"},
@@ -537,5 +586,22 @@ func TestStepsAreComplete(t *testing.T) {
 		if !listed[s] {
 			t.Errorf("step %s is not listed", s)
 		}
+	}
+}
+
+// What it waited for stays known when its time is up.
+func TestOverdueSaysWhatTheTargetWaitedFor(t *testing.T) {
+	const quota = `pods "x" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1`
+	o := given(with("m", time.Minute, in("Placing", 50*time.Second, ReasonTargetOverQuota), message(quota), within(60)), sameRevision)
+	if d := decide(o); d.status == nil || !strings.Contains(d.status.Message, quota) {
+		t.Errorf("decided %q: %+v", d, d.status)
+	}
+	o = given(with("m", 0, in("Warming", 100*time.Second, ReasonSourceUnavailable), message("source pod does not answer")), sameRevision, targetPod())
+	if d := decide(o); d.status == nil || !strings.Contains(d.status.Message, "source pod does not answer") {
+		t.Errorf("decided %q: %+v", d, d.status)
+	}
+	o = given(with("m", 0, in("Placing", 0, ReasonTargetUnschedulable), message("finds no node: 0/3"), calledOffAlready, supersededBy), sameRevision, targetPod(unbound))
+	if d := decide(o); d.status == nil || !strings.Contains(d.status.Message, "it gave way to the drain of node n1: finds no node: 0/3") {
+		t.Errorf("decided %q: %+v", d, d.status)
 	}
 }

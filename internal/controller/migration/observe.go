@@ -36,8 +36,8 @@ type observation struct {
 	edgeNodeUnknown bool
 	// revision is that of the Processor; empty once it is gone.
 	revision string
-	// missingNodes are nodes that migrations name and that do not exist.
-	missingNodes map[string]bool
+	// targetNodes are the nodes that migrations name which have not begun; nil those that do not exist.
+	targetNodes map[string]*corev1.Node
 	// suffix makes the name of the next target.
 	suffix string
 	// turns says that a migration has to ask for its turn before it begins.
@@ -50,6 +50,8 @@ type observation struct {
 type knowledge struct {
 	// trouble is why the last step did not do what it should.
 	trouble *trouble
+	// said says that this pass has noted what the move waits for: what comes in other words each time must not keep it busy.
+	said bool
 	// turnAsked says that it was asked whether the next migration may begin, and waitsFor what it has to wait for.
 	turnAsked bool
 	waitsFor  string
@@ -105,7 +107,7 @@ func (o *observation) troubled(at step, err error) error {
 }
 
 func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*observation, error) {
-	o := &observation{key: key, now: r.clock.Now(), suffix: r.newSuffix(), turns: r.turn != nil, missingNodes: map[string]bool{}}
+	o := &observation{key: key, now: r.clock.Now(), suffix: r.newSuffix(), turns: r.turn != nil, targetNodes: map[string]*corev1.Node{}}
 	var err error
 	if o.processor, err = r.cluster.processor(ctx, key, cached); err != nil {
 		return nil, err
@@ -187,11 +189,11 @@ func (r *Reconciler) observeNodes(ctx context.Context, o *observation) error {
 		if name == "" || m.Ended() || m.Active() {
 			continue
 		}
-		exists, err := r.cluster.nodeExists(ctx, name)
+		node, err := r.cluster.node(ctx, name)
 		if err != nil {
 			return err
 		}
-		o.missingNodes[name] = !exists
+		o.targetNodes[name] = node
 	}
 	if o.processor == nil || o.processor.Spec.Placement == nil || o.processor.Spec.Placement.EdgeNode == "" {
 		return nil

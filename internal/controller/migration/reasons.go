@@ -38,10 +38,14 @@ const (
 
 	// ReasonTargetNodeNotFound names a node that does not exist.
 	ReasonTargetNodeNotFound = "TargetNodeNotFound"
+	// ReasonTargetNodeExcluded names a node that the pod's own selector, affinity or tolerations exclude.
+	ReasonTargetNodeExcluded = "TargetNodeExcluded"
 	// ReasonTargetInvalid has a target that cannot be made from the Processor's spec.
 	ReasonTargetInvalid = doryv1alpha1.MigrationReasonTargetInvalid
 	// ReasonTargetRejected has a target that the API server refuses for a reason that may pass, such as a quota.
 	ReasonTargetRejected = doryv1alpha1.MigrationReasonTargetRejected
+	// ReasonTargetOverQuota has a target for which a ResourceQuota has no room beside the source.
+	ReasonTargetOverQuota = doryv1alpha1.MigrationReasonTargetOverQuota
 	// ReasonTargetUnschedulable has a target that no node took in time.
 	ReasonTargetUnschedulable = doryv1alpha1.MigrationReasonTargetUnschedulable
 	// ReasonTargetNotReady has a target that did not become ready in time, or cannot.

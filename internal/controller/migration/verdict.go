@@ -3,6 +3,7 @@ package migration
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -38,6 +39,9 @@ func judge(t *trouble) *verdict {
 		if v.final = apierrors.IsInvalid(t.err) || errors.Is(t.err, errUnbuildable); v.final {
 			v.reason = ReasonTargetInvalid
 		}
+		if overQuota(t.err) {
+			v.reason = ReasonTargetOverQuota
+		}
 		if errors.Is(t.err, errStateMissing) {
 			v.reason, v.final = doryv1alpha1.ReasonStateMissing, true
 		}
@@ -52,6 +56,12 @@ func judge(t *trouble) *verdict {
 		v.classify(t.err, ReasonStateRefused)
 	}
 	return &v
+}
+
+// overQuota knows the one refusal in which the pod that works stands in the way of the next. The API server says it in words
+// alone.
+func overQuota(err error) bool {
+	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota: ")
 }
 
 // classify knows the errors of statexfer. What it does not know may pass.

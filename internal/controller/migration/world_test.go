@@ -376,8 +376,11 @@ func (w apiServer) pod(_ context.Context, key types.NamespacedName, from freshne
 
 func (w apiServer) edgeNode(context.Context, string) (*doryv1alpha1.EdgeNode, error) { return nil, nil }
 
-func (w apiServer) nodeExists(_ context.Context, name string) (bool, error) {
-	return name != "missing", nil
+func (w apiServer) node(_ context.Context, name string) (*corev1.Node, error) {
+	if name == "missing" {
+		return nil, nil
+	}
+	return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"workload-type": "application"}}}, nil
 }
 
 func (w apiServer) updateMigration(_ context.Context, m *doryv1alpha1.ProcessorMigration) error {

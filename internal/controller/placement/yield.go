@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -17,13 +17,9 @@ import (
 	"github.com/dory-io/dory/internal/scheduler"
 )
 
-const (
-	// yieldTimeout is how long a processor may take to make room, and for how long nobody else is asked on behalf of the
-	// same pod.
-	yieldTimeout = 2 * time.Minute
-	// longestProcessor leaves a migration's name room for what follows.
-	longestProcessor = 230
-)
+// yieldTimeout is how long a processor may take to make room, and for how long nobody else is asked on behalf of the
+// same pod.
+const yieldTimeout = 2 * time.Minute
 
 // roomFor finds who has to move for a refused pod, at most once per yieldTimeout. A pod of priority 0, the usual one, asks
 // nobody: the search looks at every node.
@@ -57,11 +53,9 @@ func (c *clerks) askOneToMove(ctx context.Context, object *corev1.Pod, move sche
 		return client.IgnoreNotFound(err)
 	}
 	processor := source.Labels[doryv1alpha1.LabelProcessor]
-	asked := fnv.New32a()
-	asked.Write([]byte(string(object.UID) + string(source.UID)))
 	m := &doryv1alpha1.ProcessorMigration{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: namespace, Name: fmt.Sprintf("%s-yields-%08x", processor[:min(len(processor), longestProcessor)], asked.Sum32()),
+			Namespace: namespace, Name: yieldName(processor, object.UID, source.UID),
 			Labels: map[string]string{doryv1alpha1.LabelManagedBy: doryv1alpha1.ManagedBy},
 		},
 		Spec: doryv1alpha1.ProcessorMigrationSpec{
@@ -74,4 +68,9 @@ func (c *clerks) askOneToMove(ctx context.Context, object *corev1.Pod, move sche
 	}
 	narrator{c.config.Recorder}.yields(object, &source, move)
 	return nil
+}
+
+// yieldName is the same for every try to have the one pod make room for the other.
+func yieldName(processor string, pod, source types.UID) string {
+	return doryv1alpha1.MigrationName(processor, "yields-"+doryv1alpha1.Hash(string(pod)+string(source)), 1)
 }
