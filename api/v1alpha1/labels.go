@@ -30,6 +30,15 @@ const (
 
 	// AnnotationRevision, on a pod, is the hash of the Processor's fields that the pod was made from.
 	AnnotationRevision = "dory.io/revision"
+	// AnnotationRestartedAt, on a Processor, asks for a restart with every new value, as kubectl rollout restart writes it
+	// on the templates of Kubernetes' own workloads. On a pod, it is the value that the pod was started under.
+	AnnotationRestartedAt = "kubectl.kubernetes.io/restartedAt"
+	// AnnotationSpecRestartedAt, on a pod, is the spec.restartedAt that the pod was started under.
+	AnnotationSpecRestartedAt = "dory.io/restarted-at"
+	// AnnotationConfig, on a pod, is what was last seen of the ConfigMaps and Secrets that it refers to when it was made.
+	AnnotationConfig = "dory.io/config"
+	// AnnotationCause, on a ProcessorMigration with the reason Update, says what is brought to the instance.
+	AnnotationCause = "dory.io/cause"
 	// AnnotationRole, on a pod, is RolePrimary or RoleStandby: what a process of the pod is to start as. It reaches the
 	// process as DORY_ROLE, resolved anew at every start of the container.
 	AnnotationRole = "dory.io/role"

@@ -107,6 +107,15 @@ type ProcessorSpec struct {
 	// +kubebuilder:validation:Maximum=3600
 	TerminationGracePeriodSeconds int64 `json:"terminationGracePeriodSeconds,omitempty"`
 
+	// restartedAt restarts the processor with every new value, as spec.update says: a time such as 2026-01-31T12:00:00Z
+	// (RFC 3339), in the past or not. Removing it restarts nothing. The annotation kubectl.kubernetes.io/restartedAt on the
+	// Processor does the same. Unset by default; at most 64 characters. It can change at any time.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$')",message="must be an RFC 3339 time such as 2026-01-31T12:00:00Z"
+	RestartedAt string `json:"restartedAt,omitempty"`
+
 	// state says how the processor's state is kept safe. Unset, its fields' defaults apply.
 	// +optional
 	State *ProcessorState `json:"state,omitempty"`
@@ -273,7 +282,25 @@ type ProcessorUpdate struct {
 	// +optional
 	// +default="Live"
 	Strategy UpdateStrategy `json:"strategy,omitempty"`
+	// onConfigChange says what a change in a ConfigMap or Secret leads to that the pod refers to, in spec.env or
+	// spec.podTemplate. The default is Ignore.
+	//   - Ignore: nothing; the next instance sees it.
+	//   - Restart: an update to the same spec, by the strategy above. docs/moves.md says what counts as a change.
+	// +optional
+	// +default="Ignore"
+	OnConfigChange ConfigChangePolicy `json:"onConfigChange,omitempty"`
 }
+
+// ConfigChangePolicy says what a change in a referenced ConfigMap or Secret leads to.
+// +kubebuilder:validation:Enum=Ignore;Restart
+type ConfigChangePolicy string
+
+const (
+	// ConfigChangeIgnore leaves the running instance alone.
+	ConfigChangeIgnore ConfigChangePolicy = "Ignore"
+	// ConfigChangeRestart brings the instance to the changed content, as to a changed spec.
+	ConfigChangeRestart ConfigChangePolicy = "Restart"
+)
 
 // MigrationStrategy says how state gets from the source to the target of a move.
 // +kubebuilder:validation:Enum=Auto;Live;Overlap;StopAndCopy
@@ -419,7 +446,58 @@ type ProcessorStatus struct {
 	// checkpoint is the newest durable copy of the state.
 	// +optional
 	Checkpoint *ProcessorCheckpoint `json:"checkpoint,omitempty"`
+	// config is what was last seen of the ConfigMaps and Secrets that the pod refers to, where
+	// spec.update.onConfigChange is Restart.
+	// +optional
+	Config *ProcessorConfig `json:"config,omitempty"`
 }
+
+// ProcessorConfig is what was last seen of the objects that a pod refers to.
+type ProcessorConfig struct {
+	// revision is another with every change that restarts; absent before the first.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	Revision string `json:"revision,omitempty"`
+	// message says what is not watched, or what a restart waits for; empty if there is nothing of the kind.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Message string `json:"message,omitempty"`
+	// objects are the ConfigMaps and Secrets.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	Objects []ConfigObject `json:"objects,omitempty"`
+}
+
+// ConfigObject is what was last seen of one ConfigMap or Secret.
+type ConfigObject struct {
+	// kind is that of the object.
+	//   - ConfigMap: is a ConfigMap of the Processor's namespace.
+	//   - Secret: is a Secret of the Processor's namespace.
+	// +required
+	Kind ConfigKind `json:"kind,omitempty"`
+	// name is that of the object.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+	// hash tells one content from another; that of a Secret gives nothing of it away. Absent while an object does not
+	// exist that the pod can do without.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	Hash string `json:"hash,omitempty"`
+}
+
+// ConfigKind is a kind of object that a pod can be configured by.
+// +kubebuilder:validation:Enum=ConfigMap;Secret
+type ConfigKind string
+
+const (
+	// ConfigKindConfigMap is a ConfigMap.
+	ConfigKindConfigMap ConfigKind = "ConfigMap"
+	// ConfigKindSecret is a Secret.
+	ConfigKindSecret ConfigKind = "Secret"
+)
 
 // CheckpointStorage says where a checkpoint is.
 // +kubebuilder:validation:Enum=ConfigMap;Database;Chunks
@@ -604,6 +682,11 @@ func (p *Processor) UpdateStrategy() UpdateStrategy {
 		return UpdateLive
 	}
 	return p.Spec.Update.Strategy
+}
+
+// RestartsOnConfigChange says whether a change in a referenced ConfigMap or Secret restarts. The default is no.
+func (p *Processor) RestartsOnConfigChange() bool {
+	return p.Spec.Update != nil && p.Spec.Update.OnConfigChange == ConfigChangeRestart
 }
 
 // MigrationStrategy says how the processor moves. The default is Auto.

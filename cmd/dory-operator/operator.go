@@ -61,7 +61,7 @@ func newOperator(ctx context.Context, opts options) (*operator, error) {
 	o.issuer = fence.NewIssuer(o.manager.GetClient(), o.ledger(), o.clock)
 	o.processors = statexfer.NewClient(statexfer.ClientConfig{Clock: o.clock})
 	o.states = statestore.New(statestore.Config{Client: o.manager.GetClient(), Reader: o.manager.GetAPIReader(), Database: o.largeStates()})
-	for _, add := range []func(context.Context) error{o.addHealth, o.addLifecycle, o.addCheckpoints, o.addDrain, o.addMigrations, o.addPlacement, o.addDatabase, o.addWebhook, o.addResponder} {
+	for _, add := range []func(context.Context) error{o.addHealth, o.addLifecycle, o.addConfigChange, o.addCheckpoints, o.addDrain, o.addMigrations, o.addPlacement, o.addDatabase, o.addWebhook, o.addResponder} {
 		if err := add(ctx); err != nil {
 			return nil, err
 		}

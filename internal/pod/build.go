@@ -185,6 +185,7 @@ func identify(pod *corev1.Pod, in Input) {
 		doryv1alpha1.AnnotationRevision:    Revision(p, in.EdgeNode),
 		doryv1alpha1.AnnotationRole:        role(in),
 	})
+	StampRestarts(pod, p)
 	pod.Finalizers = []string{doryv1alpha1.FinalizerFence}
 	pod.OwnerReferences = []metav1.OwnerReference{OwnerReference(p)}
 }

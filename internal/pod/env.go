@@ -84,9 +84,11 @@ func mergeEnv(spec, reserved []corev1.EnvVar) []corev1.EnvVar {
 // StateConfigMapName is where the SDK keeps the processor's state: the contract's name wherever the id allows
 // it, else one made from the object's name.
 func StateConfigMapName(p *doryv1alpha1.Processor) string {
-	const prefix = "dory-state-"
-	if name := prefix + p.ID(); len(validation.IsDNS1123Subdomain(name)) == 0 {
+	if name := statePrefix + p.ID(); len(validation.IsDNS1123Subdomain(name)) == 0 {
 		return name
 	}
-	return prefix + p.Name
+	return statePrefix + p.Name
 }
+
+// statePrefix starts the name of every state ConfigMap, by the contract.
+const statePrefix = "dory-state-"

@@ -15,6 +15,7 @@ import (
 func Revision(p *doryv1alpha1.Processor, edgeNode string) string {
 	spec := p.Spec.DeepCopy()
 	spec.Suspend, spec.State, spec.Update, spec.Migration = nil, nil, nil, nil // say nothing about the pod
+	spec.RestartedAt = ""                                                      // see restartDue
 	spec.Probes.LivenessPath = ""                                              // compared by the probe itself, see wrongProbe
 	spec.Placement = placementRevision(spec.Placement)
 	encoded, err := json.Marshal(struct {
@@ -38,11 +39,12 @@ func placementRevision(placement *doryv1alpha1.ProcessorPlacement) *doryv1alpha1
 	return &doryv1alpha1.ProcessorPlacement{EdgeNode: placement.EdgeNode, NodeSelector: placement.NodeSelector}
 }
 
-// Outdated says whether the pod was made from another spec than the Processor's. A pod without a revision was
-// adopted and counts as current until the adoption has stamped it.
+// Outdated says whether the pod was made from another spec than the Processor's, or with other configuration, or a
+// restart was asked for since. A
+// pod without a revision was adopted and counts as current until the adoption has stamped it.
 func Outdated(pod *corev1.Pod, p *doryv1alpha1.Processor, edgeNode string) bool {
 	revision := pod.Annotations[doryv1alpha1.AnnotationRevision]
-	return revision != "" && (revision != Revision(p, edgeNode) || wrongProbe(pod, p))
+	return revision != "" && (revision != Revision(p, edgeNode) || RestartDue(pod, p) || len(ChangedConfig(pod, p)) > 0 || wrongProbe(pod, p))
 }
 
 // wrongProbe says whether the pod's liveness is probed at another path than the spec says, or than was learned. A

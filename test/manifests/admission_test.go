@@ -56,6 +56,7 @@ var _ = Describe("The admission policies", func() {
 		},
 		Entry("another label", metadata("labels", "team", "audio")),
 		Entry("another annotation", metadata("annotations", "dory.io/deletion-approved", "true")),
+		Entry("the annotation that restarts", metadata("annotations", "kubectl.kubernetes.io/restartedAt", "2026-01-31T12:00:00Z")),
 		Entry("the finalizers", map[string]any{"metadata": map[string]any{"finalizers": []any{"example.com/hold"}}}),
 	)
 

@@ -70,8 +70,15 @@ var _ = Describe("The CRDs", func() {
 		Entry("an interval that is a number", processor("p", "{image: a, state: {checkpointInterval: 30}}"), "spec.state.checkpointInterval", "must be of type duration"),
 		Entry("an unknown meaning of missing state", processor("p", "{image: a, state: {onMissing: Panic}}"),
 			"spec.state.onMissing", `"Require", "PreferLatest", "Discard"`),
+		Entry("a restart in words", processor("p", "{image: a, restartedAt: now}"), "spec.restartedAt", "must be an RFC 3339 time such as 2026-01-31T12:00:00Z"),
+		Entry("a restart on a day alone", processor("p", `{image: a, restartedAt: "2026-01-31"}`), "must be an RFC 3339 time"),
+		Entry("a restart in month 13", processor("p", `{image: a, restartedAt: "2026-13-01T12:00:00Z"}`), "must be an RFC 3339 time"),
+		Entry("a restart in no time zone", processor("p", `{image: a, restartedAt: "2026-01-31T12:00:00"}`), "must be an RFC 3339 time"),
+		Entry("a restart at no time", processor("p", `{image: a, restartedAt: ""}`), "spec.restartedAt"),
 		Entry("an unknown way to update", processor("p", "{image: a, update: {strategy: RollingUpdate}}"),
 			"spec.update.strategy", `"Live", "Recreate", "OnDelete"`),
+		Entry("an unknown answer to changed configuration", processor("p", "{image: a, update: {onConfigChange: Move}}"),
+			"spec.update.onConfigChange", `"Ignore", "Restart"`),
 		Entry("an unknown way to move", processor("p", "{image: a, migration: {strategy: Fast}}"),
 			"spec.migration.strategy", `"Auto", "Live", "Overlap", "StopAndCopy"`),
 		Entry("no time to start", processor("p", "{image: a, migration: {startTimeoutSeconds: 0}}"), "spec.migration.startTimeoutSeconds"),
@@ -207,7 +214,7 @@ terminationGracePeriodSeconds: 35
 		got := create(ctx, processor("change", "{image: a, state: {}, update: {}, migration: {}}")).Object["spec"]
 		Expect(got).To(And(
 			HaveKeyWithValue("state", map[string]any{"checkpointInterval": "30s", "onMissing": "PreferLatest"}),
-			HaveKeyWithValue("update", map[string]any{"strategy": "Live"}),
+			HaveKeyWithValue("update", map[string]any{"strategy": "Live", "onConfigChange": "Ignore"}),
 			HaveKeyWithValue("migration", map[string]any{
 				"strategy": "Auto", "startTimeoutSeconds": int64(300), "handoffTimeoutSeconds": int64(60), "historyLimit": int64(5), "drainFallback": "Restart",
 			}),

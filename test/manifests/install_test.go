@@ -119,6 +119,7 @@ var _ = Describe("config/default", func() {
 		Entry("give a namespace its state token", "default", "update", "", "secrets", "dory-state-token"),
 		Entry("say what it does", "default", "create", "events.k8s.io", "events", ""),
 		Entry("give processors their role", "default", "bind", "rbac.authorization.k8s.io", "clusterroles", "dory-processor"),
+		Entry("watch ConfigMaps where it must", "default", "bind", "rbac.authorization.k8s.io", "clusterroles", "dory-config-watcher"),
 	)
 
 	DescribeTable("withholds from the operator the right to",
@@ -139,6 +140,7 @@ var _ = Describe("config/default", func() {
 		Entry("change other webhooks", "", "patch", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "somebody-elses"),
 		Entry("make webhooks", "", "create", "admissionregistration.k8s.io", "validatingwebhookconfigurations", ""),
 		Entry("list the states of the cluster", "", "list", "", "configmaps", ""),
+		Entry("let itself read secrets", "default", "bind", "rbac.authorization.k8s.io", "clusterroles", "dory-secret-watcher"),
 	)
 
 	It("gives processors their state, in the namespaces where they are bound, and nothing else", func(ctx context.Context) {

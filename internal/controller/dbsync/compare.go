@@ -61,7 +61,7 @@ func sameContainer(want, have *doryv1alpha1.ProcessorSpec) bool {
 }
 
 func sameExecution(want, have *doryv1alpha1.ProcessorSpec) bool {
-	return want.ProcessorID == have.ProcessorID && want.Location == have.Location && ptr.Equal(want.Suspend, have.Suspend) &&
+	return want.ProcessorID == have.ProcessorID && want.RestartedAt == have.RestartedAt && want.Location == have.Location && ptr.Equal(want.Suspend, have.Suspend) &&
 		want.ServiceAccountName == have.ServiceAccountName &&
 		want.TerminationGracePeriodSeconds == have.TerminationGracePeriodSeconds &&
 		equality.Semantic.DeepEqual(want.PodTemplate, have.PodTemplate)

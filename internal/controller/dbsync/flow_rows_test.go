@@ -75,6 +75,20 @@ var _ = Describe("rows", func() {
 		Eventually(func() []corev1.EnvVar { return w.mustProcessor("a").Spec.Env }).ShouldNot(ContainElement(HaveField("Name", "SENSOR_NAME")))
 	})
 
+	It("leave the request to restart their Processor alone, and take it out of no spec", func() {
+		w := newWorld(postgres)
+		w.rows("a")
+		w.run(patient)
+		w.settled(1)
+		p := w.mustProcessor("a")
+		restarted := p.DeepCopy()
+		restarted.Annotations[doryv1alpha1.AnnotationRestartedAt] = "2026-01-31T12:00:00Z"
+		Expect(direct.Patch(context.Background(), restarted, client.MergeFrom(p))).To(Succeed())
+		w.exec(`UPDATE processor_template_versions SET is_active = (version = '2')`)
+		Eventually(func() string { return w.mustProcessor("a").Spec.Image }).Should(Equal("registry.example/camera:2"))
+		Expect(w.mustProcessor("a").Annotations).To(HaveKeyWithValue(doryv1alpha1.AnnotationRestartedAt, "2026-01-31T12:00:00Z"))
+	})
+
 	It("that change without changing their object write nothing", func() {
 		w := newWorld(postgres)
 		w.rows("a")

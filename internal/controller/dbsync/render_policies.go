@@ -39,7 +39,8 @@ func readUpdate(s *section) *doryv1alpha1.ProcessorUpdate {
 		return nil
 	}
 	return &doryv1alpha1.ProcessorUpdate{
-		Strategy: oneOf(s, "strategy", doryv1alpha1.UpdateLive, doryv1alpha1.UpdateRecreate, doryv1alpha1.UpdateOnDelete),
+		Strategy:       oneOf(s, "strategy", doryv1alpha1.UpdateLive, doryv1alpha1.UpdateRecreate, doryv1alpha1.UpdateOnDelete),
+		OnConfigChange: oneOf(s, "on_config_change", doryv1alpha1.ConfigChangeIgnore, doryv1alpha1.ConfigChangeRestart),
 	}
 }
 

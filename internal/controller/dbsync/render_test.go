@@ -85,11 +85,11 @@ func TestRender(t *testing.T) {
 		},
 		"every policy is set": {
 			row: rowWith(config(`{
-				"state": {"checkpoint_interval_sec": 0, "on_missing": "Require"}, "update": {"strategy": "OnDelete"},
+				"state": {"checkpoint_interval_sec": 0, "on_missing": "Require"}, "update": {"strategy": "OnDelete", "on_config_change": "Restart"},
 				"migration": {"strategy": "StopAndCopy", "start_timeout_sec": 900, "handoff_timeout_sec": 20, "history_limit": 0, "drain_fallback": "Never"}}`)),
 			want: defaultSpec(func(s *doryv1alpha1.ProcessorSpec) {
 				s.State = &doryv1alpha1.ProcessorState{CheckpointInterval: &metav1.Duration{}, OnMissing: "Require"}
-				s.Update = &doryv1alpha1.ProcessorUpdate{Strategy: "OnDelete"}
+				s.Update = &doryv1alpha1.ProcessorUpdate{Strategy: "OnDelete", OnConfigChange: "Restart"}
 				s.Migration = &doryv1alpha1.ProcessorMigrationPolicy{
 					Strategy: "StopAndCopy", StartTimeoutSeconds: 900, HandoffTimeoutSeconds: 20, HistoryLimit: new(int32(0)), DrainFallback: "Never",
 				}
@@ -99,7 +99,7 @@ func TestRender(t *testing.T) {
 			row: rowWith(config(`{"state": {"on_missing": "Discard"}, "update": {"strategy": null}, "migration": {"strategy": "Live"}}`)),
 			want: defaultSpec(func(s *doryv1alpha1.ProcessorSpec) {
 				s.State = &doryv1alpha1.ProcessorState{CheckpointInterval: &metav1.Duration{Duration: 30 * time.Second}, OnMissing: "Discard"}
-				s.Update = &doryv1alpha1.ProcessorUpdate{Strategy: "Live"}
+				s.Update = &doryv1alpha1.ProcessorUpdate{Strategy: "Live", OnConfigChange: "Ignore"}
 				s.Migration = &doryv1alpha1.ProcessorMigrationPolicy{
 					Strategy: "Live", StartTimeoutSeconds: 300, HandoffTimeoutSeconds: 60, HistoryLimit: new(int32(5)), DrainFallback: "Restart",
 				}

@@ -185,6 +185,7 @@ func markAdopted(adopted *corev1.Pod, o *observation) {
 	metav1.SetMetaDataLabel(&adopted.ObjectMeta, doryv1alpha1.LabelEpoch, strconv.FormatInt(o.epoch.Spec.Epoch, 10))
 	if adopted.Annotations[doryv1alpha1.AnnotationRevision] == "" {
 		metav1.SetMetaDataAnnotation(&adopted.ObjectMeta, doryv1alpha1.AnnotationRevision, pod.Revision(o.processor, o.edgeNode))
+		pod.StampRestarts(adopted, o.processor) // What was asked for before is about instances that others ran.
 	}
 	adopted.OwnerReferences = slices.DeleteFunc(adopted.OwnerReferences, func(owner metav1.OwnerReference) bool {
 		return isSentinel(&owner) || ownedByProcessor(&owner)

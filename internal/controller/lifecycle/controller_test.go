@@ -230,6 +230,58 @@ var _ = Describe("A Processor", func() {
 		Eventually(func() int64 { return epochOf(p)().Epoch }).Should(Equal(int64(2)))
 	})
 
+	DescribeTable("is restarted by one move for each request, and by none when a request is taken back",
+		func(request func(p *doryv1alpha1.Processor, value string)) {
+			startOperator(operatorOptions{})
+			p := apply(namespace, "cam", func(p *doryv1alpha1.Processor) { p.Annotations = map[string]string{} })
+			first := runs(p)
+			modify(p, func(p *doryv1alpha1.Processor) { request(p, "2026-01-31T12:00:00Z") })
+			Eventually(migrations(p)).Should(HaveLen(1))
+			Consistently(migrations(p)).Should(HaveLen(1))
+			restart := migrations(p)()[0]
+			Expect(restart.Spec.Reason).To(Equal(doryv1alpha1.MigrationUpdate))
+			Eventually(updated(p)).Should(HaveField("Reason", doryv1alpha1.ReasonReplacing))
+
+			By("it is taken back before anything came of it")
+			modify(p, func(p *doryv1alpha1.Processor) { request(p, "") })
+			Eventually(updated(p)).Should(HaveField("Status", metav1.ConditionTrue))
+			end(&restart, doryv1alpha1.MigrationRolledBack, doryv1alpha1.MigrationReasonSuperseded)
+			Consistently(migrations(p)).Should(HaveLen(1))
+			Expect(thePod(p, "1").UID).To(Equal(first.UID))
+
+			By("an older time is another request")
+			modify(p, func(p *doryv1alpha1.Processor) { request(p, "2020-01-31T12:00:00Z") })
+			Eventually(migrations(p)).Should(HaveLen(2))
+		},
+		Entry("in the annotation that kubectl writes", func(p *doryv1alpha1.Processor, value string) {
+			delete(p.Annotations, doryv1alpha1.AnnotationRestartedAt)
+			if value != "" {
+				metav1.SetMetaDataAnnotation(&p.ObjectMeta, doryv1alpha1.AnnotationRestartedAt, value)
+			}
+		}),
+		Entry("in the spec", func(p *doryv1alpha1.Processor, value string) { p.Spec.RestartedAt = value }),
+	)
+
+	It("is restarted as its update strategy says", func() {
+		startOperator(operatorOptions{})
+		p := apply(namespace, "cam", func(p *doryv1alpha1.Processor) {
+			p.Spec.Update = &doryv1alpha1.ProcessorUpdate{Strategy: doryv1alpha1.UpdateOnDelete}
+		})
+		first := runs(p)
+		modify(p, func(p *doryv1alpha1.Processor) {
+			metav1.SetMetaDataAnnotation(&p.ObjectMeta, doryv1alpha1.AnnotationRestartedAt, "2026-01-31T12:00:00Z")
+		})
+		Eventually(updated(p)).Should(HaveField("Reason", doryv1alpha1.ReasonOnDelete))
+		Consistently(migrations(p)).Should(BeEmpty())
+		Expect(thePod(p, "1").DeletionTimestamp).To(BeNil())
+
+		modify(p, func(p *doryv1alpha1.Processor) { p.Spec.Update.Strategy = doryv1alpha1.UpdateRecreate })
+		Eventually(phase(p)).Should(Equal(doryv1alpha1.ProcessorStopping))
+		kubeletEnds(first, corev1.PodSucceeded)
+		Expect(thePod(p, "2").Annotations).To(HaveKeyWithValue(doryv1alpha1.AnnotationRestartedAt, "2026-01-31T12:00:00Z"))
+		Expect(migrations(p)()).To(BeEmpty())
+	})
+
 	It("is replaced when its spec changes and its update strategy is Recreate", func() {
 		startOperator(operatorOptions{})
 		p := apply(namespace, "cam", func(p *doryv1alpha1.Processor) {

@@ -97,12 +97,13 @@ func movable(o *observation, holder *corev1.Pod) bool {
 // sameRevision: only the liveness path is wrong, as it was learned after the first start. The kubelet would end the
 // instance for it soon, and there is little state yet.
 func sameRevision(o *observation, holder *corev1.Pod) bool {
-	return holder.Annotations[doryv1alpha1.AnnotationRevision] == pod.Revision(o.processor, o.edgeNode)
+	return holder.Annotations[doryv1alpha1.AnnotationRevision] == pod.Revision(o.processor, o.edgeNode) &&
+		!pod.RestartDue(holder, o.processor) && len(pod.ChangedConfig(holder, o.processor)) == 0
 }
 
 // moveToRevision plans an Update, unless one is on its way, or was rolled back for what is wrong with the new spec.
 func moveToRevision(o *observation, p *plan, holder *corev1.Pod) {
-	revision := pod.Revision(o.processor, o.edgeNode)
+	revision := pod.Target(o.processor, o.edgeNode)
 	var tried []*doryv1alpha1.ProcessorMigration
 	for _, m := range o.migrations {
 		if m.Spec.Reason == doryv1alpha1.MigrationUpdate && m.Spec.TargetRevision == revision {
@@ -114,7 +115,8 @@ func moveToRevision(o *observation, p *plan, holder *corev1.Pod) {
 	case last == nil:
 		p.update = updateName(o, revision)
 	case !last.Ended():
-		p.hindrance = &hindrance{doryv1alpha1.ReasonReplacing, fmt.Sprintf("ProcessorMigration %s brings the current spec", last.Name)}
+		p.hindrance = &hindrance{doryv1alpha1.ReasonReplacing, fmt.Sprintf(
+			"ProcessorMigration %s brings the current spec: %s", last.Name, pod.Cause(holder, o.processor, o.edgeNode))}
 	case last.Status.Phase == doryv1alpha1.MigrationSucceeded && (holder.Name == last.Status.SourcePod || holder.Name == last.Status.TargetPod):
 		// The instance is not yet seen as what it is.
 	case last.Status.Phase == doryv1alpha1.MigrationSucceeded:
@@ -204,13 +206,15 @@ func (r *Reconciler) createUpdate(ctx context.Context, o *observation, p *plan) 
 	if err != nil {
 		return err
 	}
+	_, holder := o.holder()
+	cause := pod.Cause(holder, o.processor, o.edgeNode)
 	err = r.client.Create(ctx, &doryv1alpha1.ProcessorMigration{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: o.key.Namespace, Name: p.update, Labels: managed(),
+			Namespace: o.key.Namespace, Name: p.update, Labels: managed(), Annotations: map[string]string{doryv1alpha1.AnnotationCause: cause},
 			OwnerReferences: []metav1.OwnerReference{pod.OwnerReference(o.processor)},
 		},
 		Spec: doryv1alpha1.ProcessorMigrationSpec{
-			Processor: o.key.Name, Reason: doryv1alpha1.MigrationUpdate, TargetRevision: pod.Revision(o.processor, o.edgeNode),
+			Processor: o.key.Name, Reason: doryv1alpha1.MigrationUpdate, TargetRevision: pod.Target(o.processor, o.edgeNode),
 		},
 	})
 	switch {
@@ -219,7 +223,7 @@ func (r *Reconciler) createUpdate(ctx context.Context, o *observation, p *plan) 
 	case err != nil:
 		return fmt.Errorf("creating ProcessorMigration %s/%s: %w", o.key.Namespace, p.update, err)
 	}
-	p.hindrance = &hindrance{doryv1alpha1.ReasonReplacing, fmt.Sprintf("ProcessorMigration %s brings the current spec", p.update)}
+	p.hindrance = &hindrance{doryv1alpha1.ReasonReplacing, fmt.Sprintf("ProcessorMigration %s brings the current spec: %s", p.update, cause)}
 	return nil
 }
 

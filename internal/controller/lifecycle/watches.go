@@ -104,11 +104,12 @@ func dormant(o client.Object) bool {
 	return p.Suspended() && p.Status.Instance == nil && p.DeletionTimestamp == nil
 }
 
-// relevantProcessorChanges leaves out the status, but for what decides how the next pod looks.
+// relevantProcessorChanges leaves out the status, but for what decides how the next pod looks, and metadata, but for
+// requests to restart.
 func relevantProcessorChanges() builder.WatchesOption {
 	learned := predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		before, after := e.ObjectOld.(*doryv1alpha1.Processor), e.ObjectNew.(*doryv1alpha1.Processor)
-		return before.Status.LivenessPath != after.Status.LivenessPath
+		return before.Status.LivenessPath != after.Status.LivenessPath || !pod.SameRequests(before, after)
 	}}
 	return builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, learned))
 }

@@ -263,12 +263,20 @@ func begin(o *observation, m *doryv1alpha1.ProcessorMigration, strategy doryv1al
 	if strategy == doryv1alpha1.MigrationStopAndCopy {
 		phase = doryv1alpha1.MigrationWarming
 	}
-	d := enter(o, m, phase, outcome{ReasonMoving, fmt.Sprintf("moving from pod %s by strategy %s", o.holder.Name, strategy)})
+	d := enter(o, m, phase, outcome{ReasonMoving, fmt.Sprintf("moving from pod %s by strategy %s%s", o.holder.Name, strategy, because(m))})
 	s := d.status
 	s.Strategy, s.Revision, s.StartTime = strategy, o.revision, s.PhaseTime
 	s.SourcePod, s.SourceNode, s.SourceEpoch = o.holder.Name, o.holder.Spec.NodeName, o.epoch.Spec.Epoch
 	s.TargetPod = pod.Name(o.processor.Name, o.suffix)
 	return d
+}
+
+// because tells what an Update brings.
+func because(m *doryv1alpha1.ProcessorMigration) string {
+	if cause := m.Annotations[doryv1alpha1.AnnotationCause]; cause != "" {
+		return ", because " + cause
+	}
+	return ""
 }
 
 // housekeep is what can be done while nothing more urgent is.

@@ -34,7 +34,7 @@ type observation struct {
 	// edgeNode is the Kubernetes node of spec.placement.edgeNode; edgeNodeUnknown says that there is no such EdgeNode.
 	edgeNode        string
 	edgeNodeUnknown bool
-	// revision is that of the Processor; empty once it is gone.
+	// revision is what the Processor asks for, restarts included; empty once it is gone.
 	revision string
 	// targetNodes are the nodes that migrations name which have not begun; nil those that do not exist.
 	targetNodes map[string]*corev1.Node
@@ -214,7 +214,7 @@ func (r *Reconciler) observeNodes(ctx context.Context, o *observation) error {
 func (o *observation) revise() {
 	o.revision = ""
 	if o.processor != nil && len(o.migrations) > 0 {
-		o.revision = pod.Revision(o.processor, o.edgeNode)
+		o.revision = pod.Target(o.processor, o.edgeNode)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
@@ -18,6 +19,7 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/lookup"
+	"github.com/dory-io/dory/internal/pod"
 )
 
 // indexProcessor finds the migrations of a Processor.
@@ -32,7 +34,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 	b := ctrl.NewControllerManagedBy(mgr).
 		Named("migration").
 		Watches(&doryv1alpha1.ProcessorMigration{}, handler.EnqueueRequestsFromMapFunc(fromMigration)).
-		Watches(&doryv1alpha1.Processor{}, r.ifMoving(processorItself), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&doryv1alpha1.Processor{}, r.ifMoving(processorItself), builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, restartRequested()))).
 		Watches(&corev1.Pod{}, r.ifMoving(processorOfPod)).
 		Watches(&doryv1alpha1.ProcessorEpoch{}, r.ifMoving(r.processorOfEpoch)).
 		WithOptions(r.controllerOptions())
@@ -40,6 +42,13 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 		b = b.WatchesRawSource(source.Channel(r.wake, handler.EnqueueRequestsFromMapFunc(fromMigration)))
 	}
 	return b.Complete(r)
+}
+
+// restartRequested: another request is another target, and calls off the move to the one before.
+func restartRequested() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		return !pod.SameRequests(e.ObjectOld.(*doryv1alpha1.Processor), e.ObjectNew.(*doryv1alpha1.Processor))
+	}}
 }
 
 func fromMigration(_ context.Context, o client.Object) []reconcile.Request {
