@@ -17,26 +17,32 @@ const (
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.edgeNodeID) || (has(self.edgeNodeID) && self.edgeNodeID == oldSelf.edgeNodeID)",message="spec.edgeNodeID is immutable once set"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.organizationID) || (has(self.organizationID) && self.organizationID == oldSelf.organizationID)",message="spec.organizationID is immutable once set"
 type EdgeNodeSpec struct {
-	// edgeNodeID is the node's UUID in the database. Immutable once set.
+	// edgeNodeID is the node's UUID in the database, of 36 characters. There is none by default. Immutable once set.
 	// +optional
 	// +kubebuilder:validation:Format=uuid
 	// +kubebuilder:validation:MaxLength=36
 	EdgeNodeID string `json:"edgeNodeID,omitempty"`
-	// organizationID is the UUID of the organisation that owns the node. Immutable once set.
+	// organizationID is the UUID of the organization that owns the node, of 36 characters. There is none by default.
+	// Immutable once set.
 	// +optional
 	// +kubebuilder:validation:Format=uuid
 	// +kubebuilder:validation:MaxLength=36
 	OrganizationID string `json:"organizationID,omitempty"`
-	// nodeName is the Kubernetes node. It defaults to the name of this object.
+	// nodeName is the Kubernetes node. From 1 to 253 characters; the default is the name of this object. It can change at any
+	// time: processors that belong to the EdgeNode then move there.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	NodeName string `json:"nodeName,omitempty"`
-	// failoverPolicy is Enabled or Disabled.
+	// failoverPolicy says what happens to the processors when the node is lost. The default is Disabled. It can change at any
+	// time.
+	//   - Enabled: they move to the failover target, or to the cloud.
+	//   - Disabled: they stay where they are until the node is back.
 	// +optional
 	// +default="Disabled"
 	FailoverPolicy FailoverPolicy `json:"failoverPolicy,omitempty"`
-	// failoverTarget is the EdgeNode that takes the processors over. Unset, the cloud does.
+	// failoverTarget is another EdgeNode, which takes the processors over. From 1 to 253 characters; unset, the cloud does. It
+	// can change at any time.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253

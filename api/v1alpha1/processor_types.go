@@ -24,45 +24,53 @@ const (
 // +kubebuilder:validation:XValidation:rule="self.location != 'Edge' || (has(self.placement) && (has(self.placement.edgeNode) || has(self.placement.nodeSelector)))",message="location Edge needs spec.placement.edgeNode or spec.placement.nodeSelector: say at which edge node the processor belongs"
 // +kubebuilder:validation:XValidation:rule="self.location == 'Edge' || !has(self.placement) || !has(self.placement.edgeNode)",message="spec.placement.edgeNode needs location Edge"
 type ProcessorSpec struct {
-	// processorID is the identity of the processor on the wire and in the database. It defaults to the name
-	// of the object and may hold what no object name can, such as "Proc_6". Immutable.
+	// processorID is the identity of the processor on the wire and in the database: state and epochs belong to it. It may
+	// hold what no object name can, such as "Proc_6". From 1 to 512 characters; the default is the name of the object.
+	// Immutable: for another id, create another Processor.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
 	ProcessorID string `json:"processorID,omitempty"`
 
-	// image is the container image that is the processor.
+	// image is the container image that is the processor. From 1 to 1024 characters; there is no default.
+	// A change moves the processor to a new pod, as spec.update says.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
 	Image string `json:"image,omitempty"`
 
-	// imagePullPolicy is Kubernetes' own; unset, Kubernetes' default for the image's tag applies.
+	// imagePullPolicy says when the kubelet pulls the image. Unset, Kubernetes' default for the image's tag applies: Always
+	// for :latest and no tag, else IfNotPresent. A change moves the processor to a new pod, as spec.update says.
+	//   - Always: at every start of the container.
+	//   - IfNotPresent: if the node does not have the image.
+	//   - Never: the node must have the image already.
 	// +optional
 	// +kubebuilder:validation:Enum=Always;IfNotPresent;Never
 	ImagePullPolicy corev1.PullPolicy `json:"imagePullPolicy,omitempty"`
 
-	// command replaces the image's entrypoint.
+	// command replaces the image's entrypoint. At most 256 items; the default is the image's own. A change moves the processor to a new pod, as spec.update says.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=256
 	Command []string `json:"command,omitempty"`
 
-	// args replaces the image's arguments.
+	// args replaces the image's arguments. At most 256 items; the default is the image's own. A change moves the processor to a new pod, as spec.update says.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=256
 	Args []string `json:"args,omitempty"`
 
 	// env is what a pod's would be: in a value, $(NAME) is the variable NAME and $$ a $. Names that the contract
-	// reserves for the operator, such as PROCESSOR_ID or DORY_EPOCH, are overridden by the operator's value.
+	// reserves for the operator, such as PROCESSOR_ID or DORY_EPOCH, are overridden by the operator's value. At most 1024 variables; there are none by default.
+	// A change moves the processor to a new pod, as spec.update says.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=1024
 	Env []corev1.EnvVar `json:"env,omitempty"`
 
-	// port is where the processor serves the contract's HTTP endpoints.
+	// port is where the processor serves the contract's HTTP endpoints. From 1 to 65535; the default is 8080.
+	// A change moves the processor to a new pod, as spec.update says.
 	// +optional
 	// +default=8080
 	// +kubebuilder:validation:Minimum=1
@@ -70,37 +78,44 @@ type ProcessorSpec struct {
 	Port int32 `json:"port,omitempty"`
 
 	// resources are the requests and limits of the processor's container. Unset, the contract's defaults
-	// apply: requests 500m and 512Mi, limits 2 and 2Gi.
+	// apply: requests 500m of cpu and 512Mi of memory, limits 2 and 2Gi. A change moves the processor to a new pod, as spec.update says.
 	// +optional
 	Resources *ProcessorResources `json:"resources,omitempty"`
 
-	// probes tune liveness and readiness.
+	// probes tune liveness and readiness. A change moves the processor to a new pod, as spec.update says.
+	// The default of each field is shown with it.
 	// +optional
 	// +default={}
 	Probes ProcessorProbes `json:"probes,omitempty,omitzero"`
 
-	// location is Managed (the cloud) or Edge.
+	// location says in which part of the fleet the processor runs. The default is Managed. A change moves the processor to a new pod, as spec.update says.
+	//   - Managed: in the cloud, on nodes labelled workload-type=application.
+	//   - Edge: on nodes labelled node-type=edge; needs placement.edgeNode or placement.nodeSelector.
 	// +optional
 	// +default="Managed"
 	Location Location `json:"location,omitempty"`
 
-	// placement narrows on which nodes the processor may run.
+	// placement narrows on which nodes the processor may run. Unset, every node of the location is as good.
+	// It can change at any time; see its fields for what that moves.
 	// +optional
 	Placement *ProcessorPlacement `json:"placement,omitempty"`
 
-	// suspend stops the instance, after it saved its state, and starts none until it is false again.
+	// suspend stops the instance, after it saved its state, and starts none until it is false again. The default is false.
+	// It can change at any time.
 	// +optional
 	Suspend *bool `json:"suspend,omitempty"`
 
 	// serviceAccountName is the account the processor runs as. The operator creates and binds the default,
-	// dory-processor, in every namespace that has a Processor; it creates no other.
+	// dory-processor, in every namespace that has a Processor; it creates no other. From 1 to 253 characters.
+	// A change moves the processor to a new pod, as spec.update says.
 	// +optional
 	// +default="dory-processor"
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	ServiceAccountName string `json:"serviceAccountName,omitempty"`
 
-	// terminationGracePeriodSeconds bounds the time from /prestop to SIGKILL, in seconds.
+	// terminationGracePeriodSeconds bounds the time from /prestop to SIGKILL, in seconds. From 1 to 3600; the default is 35.
+	// A change moves the processor to a new pod, as spec.update says.
 	// +optional
 	// +default=35
 	// +kubebuilder:validation:Minimum=1
@@ -116,22 +131,25 @@ type ProcessorSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$')",message="must be an RFC 3339 time such as 2026-01-31T12:00:00Z"
 	RestartedAt string `json:"restartedAt,omitempty"`
 
-	// state says how the processor's state is kept safe. Unset, its fields' defaults apply.
+	// state says how the processor's state is kept safe. Unset, these apply: checkpointInterval 30s, onMissing PreferLatest.
+	// It can change at any time and moves nothing by itself.
 	// +optional
 	State *ProcessorState `json:"state,omitempty"`
 
-	// update says how a changed spec reaches the running instance. Unset, its fields' defaults apply.
+	// update says how a changed spec reaches the running instance. Unset, these apply: strategy Live,
+	// onConfigChange Ignore. It can change at any time and moves nothing by itself.
 	// +optional
 	Update *ProcessorUpdate `json:"update,omitempty"`
 
-	// migration says how the processor moves from one pod to another. Unset, its fields' defaults apply.
+	// migration says how the processor moves from one pod to another. Unset, these apply: strategy Auto, startTimeoutSeconds
+	// 300, handoffTimeoutSeconds 60, historyLimit 5, drainFallback Restart. It can change at any time and moves nothing by itself.
 	// +optional
 	Migration *ProcessorMigrationPolicy `json:"migration,omitempty"`
 
 	// podTemplate overlays any field of the generated pod by strategic merge, as kubectl patch does. The
 	// processor's container is called "processor", and stays the first. What identifies the instance (the contract's
 	// labels and variables, the epoch, the owner) cannot be overlaid, and neither can what Dory asks it: spec.port,
-	// GET /ready for its readiness, GET /prestop before its end.
+	// GET /ready for its readiness, GET /prestop before its end. There is none by default. A change moves the processor to a new pod, as spec.update says.
 	// +optional
 	PodTemplate *PodTemplateOverlay `json:"podTemplate,omitempty"`
 }
@@ -144,11 +162,13 @@ type ProcessorSpec struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.limits) || self.limits.all(k, isQuantity(string(self.limits[k])) && !string(self.limits[k]).startsWith('-'))",message="limits must be quantities of zero or more, such as 500m or 2Gi"
 // +kubebuilder:validation:XValidation:rule="!has(self.requests) || !has(self.limits) || self.requests.all(k, !(k in self.limits) || !quantity(string(self.requests[k])).isGreaterThan(quantity(string(self.limits[k]))))",message="a request must not exceed its limit"
 type ProcessorResources struct {
-	// requests are what the scheduler reserves, by resource name.
+	// requests are what the scheduler reserves, by resource name: at most 7 quantities of zero or more, such as cpu: 500m or
+	// memory: 2Gi, none above its limit. If resources is set, what is not named here is not reserved.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=7
 	Requests corev1.ResourceList `json:"requests,omitempty"`
-	// limits are what the container may not exceed, by resource name.
+	// limits are what the container may not exceed, by resource name: at most 7 quantities of zero or more. If resources is
+	// set, what is not named here is not limited.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=7
 	Limits corev1.ResourceList `json:"limits,omitempty"`
@@ -170,29 +190,34 @@ const (
 
 // ProcessorProbes tune how the kubelet probes the processor. The defaults are the original orchestrator's.
 type ProcessorProbes struct {
-	// livenessPath is Auto, /health or /healthz.
+	// livenessPath is where the kubelet asks whether the processor is alive. The default is Auto.
+	//   - Auto: /health, and /healthz for good once an instance answered 404 there, as those on SDK 2.1 do.
+	//   - /health: the path of newer SDKs.
+	//   - /healthz: the path of SDK 2.1.
 	// +optional
 	// +default="Auto"
 	LivenessPath LivenessPath `json:"livenessPath,omitempty"`
-	// initialDelaySeconds before the first liveness probe. Readiness is probed from the start.
+	// initialDelaySeconds before the first liveness probe. Readiness is probed from the start. From 0 to 86400; the default
+	// is 60.
 	// +optional
 	// +default=60
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=86400
 	InitialDelaySeconds *int32 `json:"initialDelaySeconds,omitempty"`
-	// periodSeconds between probes.
+	// periodSeconds between probes. From 1 to 3600; the default is 10. Readiness is probed at least every 2 seconds.
 	// +optional
 	// +default=10
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=3600
 	PeriodSeconds int32 `json:"periodSeconds,omitempty"`
-	// timeoutSeconds of one probe.
+	// timeoutSeconds of one probe. From 1 to 600; the default is 3.
 	// +optional
 	// +default=3
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=600
 	TimeoutSeconds int32 `json:"timeoutSeconds,omitempty"`
-	// failureThreshold is after how many failures in a row the container is restarted or unready.
+	// failureThreshold is after how many failures in a row the container is restarted or unready. From 1 to 100; the default
+	// is 3.
 	// +optional
 	// +default=3
 	// +kubebuilder:validation:Minimum=1
@@ -203,18 +228,21 @@ type ProcessorProbes struct {
 // ProcessorPlacement narrows on which nodes a processor may run.
 // +kubebuilder:validation:MinProperties=1
 type ProcessorPlacement struct {
-	// edgeNode is the name of the EdgeNode where the processor belongs. It needs location Edge.
+	// edgeNode is the name of the EdgeNode where the processor belongs. It needs location Edge. From 1 to 253 characters.
+	// A change moves the processor to a new pod, as spec.update says.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	EdgeNode string `json:"edgeNode,omitempty"`
-	// nodeSelector is added to the selector of the location.
+	// nodeSelector are labels that a node must have, besides those of the location. From 1 to 32 labels.
+	// A change moves the processor to a new pod, as spec.update says.
 	// +optional
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=32
 	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
-	// scheduler is who finds the node: dory, which packs nodes full and keeps a buffer on each, or default, the cluster's
-	// own. The default is default. It can change; the running instance stays where it is.
+	// scheduler is who finds the node. The default is default. It can change; the running instance stays where it is.
+	//   - dory: packs nodes full and keeps a buffer on each.
+	//   - default: the cluster's own scheduler.
 	// +optional
 	Scheduler PlacementScheduler `json:"scheduler,omitempty"`
 }
@@ -248,14 +276,18 @@ const (
 // +kubebuilder:validation:MinProperties=1
 type ProcessorState struct {
 	// checkpointInterval is how often the operator copies the running instance's state to where it survives the
-	// instance: what a crash can lose at most. From 1s to 24h; 0s takes no checkpoints.
+	// instance: what a crash can lose at most. From 1s to 24h, such as 30s or 1h30m; 0s takes no checkpoints. The default is
+	// 30s.
 	// +optional
 	// +default="30s"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:Format=duration
 	// +kubebuilder:validation:XValidation:rule="duration(self) == duration('0s') || (duration(self) >= duration('1s') && duration(self) <= duration('24h'))",message="must be 0s, for no checkpoints, or from 1s to 24h"
 	CheckpointInterval *metav1.Duration `json:"checkpointInterval,omitempty"`
-	// onMissing says what a start without the state means: Require, PreferLatest or Discard.
+	// onMissing says what a start means for which the newest state cannot be had. The default is PreferLatest.
+	//   - Require: starts no instance while the newest state that was ever recorded cannot be read.
+	//   - PreferLatest: starts with the newest state that can be read, and says so where a newer one was recorded.
+	//   - Discard: starts with whatever the processor finds by itself; its state is not worth waiting for.
 	// +optional
 	// +default="PreferLatest"
 	OnMissing OnMissing `json:"onMissing,omitempty"`
@@ -278,7 +310,10 @@ const (
 // ProcessorUpdate says how a changed spec reaches the running instance.
 // +kubebuilder:validation:MinProperties=1
 type ProcessorUpdate struct {
-	// strategy is Live, Recreate or OnDelete.
+	// strategy is the way of a changed spec, or of a restart, to the running instance. The default is Live.
+	//   - Live: a ProcessorMigration to a new instance, rolled back if that does not come up or refuses the state.
+	//   - Recreate: the instance ends, which saves its state, and the new one starts from that; there is a pause.
+	//   - OnDelete: nothing, until the pod is deleted or the processor moves for another reason.
 	// +optional
 	// +default="Live"
 	Strategy UpdateStrategy `json:"strategy,omitempty"`
@@ -333,33 +368,39 @@ const (
 // ProcessorMigrationPolicy says how a processor moves.
 // +kubebuilder:validation:MinProperties=1
 type ProcessorMigrationPolicy struct {
-	// strategy is Auto, Live, Overlap or StopAndCopy.
+	// strategy is how the state gets from the old pod to the new one. The default is Auto.
+	//   - Auto: Live where the processor supports the handoff, and Overlap elsewhere.
+	//   - Live: hands over between two iterations; nothing is lost, nothing is done twice, for a pause of milliseconds.
+	//   - Overlap: the new pod works before the old one ends; no pause, and what the old one does meanwhile is lost or done twice.
+	//   - StopAndCopy: the old pod saves and ends, then the new one starts; nothing is lost, for a pause as long as a start.
 	// +optional
 	// +default="Auto"
 	Strategy MigrationStrategy `json:"strategy,omitempty"`
-	// startTimeoutSeconds bounds the time until the target has a node and is ready, in seconds. Then the move is
-	// rolled back.
+	// startTimeoutSeconds bounds the time until the new pod has a node and is ready, in seconds. Then the move is
+	// rolled back. From 1 to 86400; the default is 300.
 	// +optional
 	// +default=300
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=86400
 	StartTimeoutSeconds int32 `json:"startTimeoutSeconds,omitempty"`
-	// handoffTimeoutSeconds bounds the time from asking the source to quiesce until its state is verified in the
-	// target, in seconds. Then the source goes on.
+	// handoffTimeoutSeconds bounds the time from asking the old pod to quiesce until its state is verified in the
+	// new one, in seconds. Then the old pod goes on. From 1 to 3600; the default is 60.
 	// +optional
 	// +default=60
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=3600
 	HandoffTimeoutSeconds int32 `json:"handoffTimeoutSeconds,omitempty"`
-	// historyLimit is how many ended ProcessorMigrations are kept.
+	// historyLimit is how many ended ProcessorMigrations are kept, beside those that something still goes by. From 0 to 100;
+	// the default is 5.
 	// +optional
 	// +default=5
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100
 	HistoryLimit *int32 `json:"historyLimit,omitempty"`
-	// drainFallback says what a drain does that cannot move the processor while it works: Restart, which ends the
-	// instance and starts it elsewhere from its state, or Never, which lets the drain wait. It is never asked while no
-	// node has room.
+	// drainFallback says what a drain does that cannot move the processor while it works. It is never asked while no node has
+	// room. The default is Restart.
+	//   - Restart: ends the instance, which saves its state, and starts it elsewhere from that.
+	//   - Never: lets the instance work on and the drain wait, while the move is tried again and again.
 	// +optional
 	// +default="Restart"
 	DrainFallback DrainFallback `json:"drainFallback,omitempty"`
@@ -370,7 +411,9 @@ type PodTemplateOverlay struct {
 	// metadata adds labels and annotations to the pod.
 	// +optional
 	Metadata PodTemplateMetadata `json:"metadata,omitempty,omitzero"`
-	// spec is a strategic merge patch for the pod's spec.
+	// spec is a strategic merge patch for the pod's spec; see kubectl explain pod.spec. Lists of named items, such as
+	// containers and volumes, are merged by name. A field that does not exist is refused when the pod is made: condition
+	// Updated or Ready, reason InvalidPodTemplate.
 	// +optional
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:Type=object
@@ -380,11 +423,11 @@ type PodTemplateOverlay struct {
 
 // PodTemplateMetadata is the part of a pod's metadata that may be added to.
 type PodTemplateMetadata struct {
-	// labels are added to the pod's.
+	// labels are added to the pod's. At most 64.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=64
 	Labels map[string]string `json:"labels,omitempty"`
-	// annotations are added to the pod's.
+	// annotations are added to the pod's. At most 64.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=64
 	Annotations map[string]string `json:"annotations,omitempty"`
@@ -423,7 +466,14 @@ type ProcessorStatus struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// phase summarises the conditions.
+	// phase summarizes the conditions for people.
+	//   - Pending: has no instance on a node yet.
+	//   - Starting: has an instance on a node that has not been ready yet.
+	//   - Running: has a ready instance.
+	//   - Unhealthy: has an instance that fails, or that its node no longer vouches for.
+	//   - Stopping: waits until the end of the old instance is proven.
+	//   - BackingOff: waits before the next start because earlier ones failed.
+	//   - Suspended: runs nothing because spec.suspend is true.
 	// +optional
 	Phase ProcessorPhase `json:"phase,omitempty"`
 	// instance is the pod that is, or is about to be, the one PRIMARY.
@@ -436,7 +486,10 @@ type ProcessorStatus struct {
 	// backoff is set after instances failed, until one has run well.
 	// +optional
 	Backoff *ProcessorBackoff `json:"backoff,omitempty"`
-	// livenessPath is what Auto found: /healthz after an instance answered 404 on /health.
+	// livenessPath is what was found where spec.probes.livenessPath is Auto.
+	//   - Auto: is never written here; absent means that nothing was found yet.
+	//   - /health: an instance answers there.
+	//   - /healthz: an instance answered 404 on /health.
 	// +optional
 	LivenessPath LivenessPath `json:"livenessPath,omitempty"`
 	// handoff says that the last instance that was asked supports the live handoff: it can wait for its state before
@@ -535,7 +588,10 @@ type ProcessorCheckpoint struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	SizeBytes int64 `json:"sizeBytes,omitempty"`
-	// storage is ConfigMap, Database or Chunks.
+	// storage says where the copy is.
+	//   - ConfigMap: in the state ConfigMap that the SDKs read when they start; up to 1 MiB.
+	//   - Database: in PostgreSQL, because it is larger.
+	//   - Chunks: in several ConfigMaps, because it is larger and there is no database.
 	// +required
 	Storage CheckpointStorage `json:"storage,omitempty"`
 }
@@ -560,6 +616,8 @@ type ProcessorInstance struct {
 	// +kubebuilder:validation:MaxLength=64
 	IP string `json:"ip,omitempty"`
 	// location is where the instance runs, which differs from the spec's while a failover lasts.
+	//   - Managed: in the cloud.
+	//   - Edge: at the edge.
 	// +optional
 	Location Location `json:"location,omitempty"`
 	// epoch is the fencing epoch that the instance holds.

@@ -21,25 +21,30 @@ const (
 // +kubebuilder:validation:XValidation:rule="self.epoch >= oldSelf.epoch",message="epoch never falls: an older instance would pass for the newer one"
 // +kubebuilder:validation:XValidation:rule="self.epoch > oldSelf.epoch || (has(self.holder) ? self.holder : \"\") == (has(oldSelf.holder) ? oldSelf.holder : \"\") || !has(self.holder)",message="another holder needs a higher epoch"
 type ProcessorEpochSpec struct {
-	// processorID is the identity that the epoch belongs to. Immutable.
+	// processorID is the identity that the epoch belongs to. From 1 to 512 characters. Immutable.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.processorID is immutable"
 	ProcessorID string `json:"processorID,omitempty"`
-	// epoch rises by one or more with every issue, and never falls.
+	// epoch rises by one or more with every issue, and never falls. At least 1. Only the operator can change it.
 	// +required
 	// +kubebuilder:validation:Minimum=1
 	Epoch int64 `json:"epoch,omitempty"`
-	// holder is the one pod that may act under this epoch. Empty once that pod is proven gone.
+	// holder is the one pod that may act under this epoch. Empty once that pod is proven gone. From 1 to 253 characters. Only
+	// the operator can change it, under a higher epoch.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Holder string `json:"holder,omitempty"`
-	// reason says why the epoch was issued.
+	// reason says why the epoch was issued. Only the operator can change it.
+	//   - Start: for the first instance, or one after the processor was suspended.
+	//   - Replace: for an instance in the place of one that is proven gone.
+	//   - Adopt: for a pod that ran before this operator knew it.
+	//   - Promote: for the target of a migration, after its source has quiesced.
 	// +required
 	Reason EpochReason `json:"reason,omitempty"`
-	// issuedAt is when, by the operator's clock. For people; nothing is decided by it.
+	// issuedAt is when, by the operator's clock. For people; nothing is decided by it. Only the operator can change it.
 	// +required
 	IssuedAt metav1.Time `json:"issuedAt,omitempty,omitzero"`
 }

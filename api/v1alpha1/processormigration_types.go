@@ -58,50 +58,63 @@ const (
 // +kubebuilder:validation:XValidation:rule="self.processor == oldSelf.processor && (has(self.reason) ? self.reason : \"\") == (has(oldSelf.reason) ? oldSelf.reason : \"\") && (has(self.targetNode) ? self.targetNode : \"\") == (has(oldSelf.targetNode) ? oldSelf.targetNode : \"\") && (has(self.strategy) ? self.strategy : \"\") == (has(oldSelf.strategy) ? oldSelf.strategy : \"\") && (has(self.targetRevision) ? self.targetRevision : \"\") == (has(oldSelf.targetRevision) ? oldSelf.targetRevision : \"\") && (has(self.sourcePod) ? self.sourcePod : \"\") == (has(oldSelf.sourcePod) ? oldSelf.sourcePod : \"\") && (has(self.activeDeadlineSeconds) ? self.activeDeadlineSeconds : 0) == (has(oldSelf.activeDeadlineSeconds) ? oldSelf.activeDeadlineSeconds : 0)",message="spec is immutable but for spec.cancel: a migration is one move; create another"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",message="spec.cancel cannot be taken back: create another ProcessorMigration"
 type ProcessorMigrationSpec struct {
-	// processor is the name of the Processor in this namespace that moves.
+	// processor is the name of the Processor in this namespace that moves. From 1 to 253 characters. Immutable.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Processor string `json:"processor,omitempty"`
-	// reason says why.
+	// reason says why the processor moves. People leave it at the default, which is Manual; the others are the operator's.
+	// Immutable.
+	//   - Drain: off a node that is being drained; no other pod of the node's will do.
+	//   - Update: to an instance of a changed spec, or a restart.
+	//   - Consolidation: to empty a node.
+	//   - Preemption: to make room for a pod of higher priority.
+	//   - Failover: from a silent edge node to the cloud.
+	//   - Failback: back to an edge node that has returned.
+	//   - Manual: because a person said so.
 	// +optional
 	// +default="Manual"
 	Reason MigrationReason `json:"reason,omitempty"`
-	// targetNode names the node to move to. Unset, the scheduler chooses.
+	// targetNode names the node to move to. Unset, the scheduler chooses, another node than the present one if there is room.
+	// From 1 to 253 characters. Immutable.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	TargetNode string `json:"targetNode,omitempty"`
-	// strategy overrides the Processor's spec.migration.strategy for this move.
+	// strategy overrides the Processor's spec.migration.strategy for this move. The default is that one. Immutable.
+	//   - Auto: Live where the processor supports the handoff, and Overlap elsewhere.
+	//   - Live: hands over between two iterations; nothing is lost, nothing is done twice, for a pause of milliseconds.
+	//   - Overlap: the new pod works before the old one ends; no pause, and what the old one does meanwhile is lost or done twice.
+	//   - StopAndCopy: the old pod saves and ends, then the new one starts; nothing is lost, for a pause as long as a start.
 	// +optional
 	Strategy MigrationStrategy `json:"strategy,omitempty"`
-	// targetRevision is the revision of the Processor that an Update is to bring about. The move is given up when the
-	// Processor changes again before the handoff.
+	// targetRevision is what of the Processor an Update brings about. The move is given up (Superseded) when the Processor
+	// changes again before the handoff. Unset, any will do. From 1 to 64 characters. Immutable.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	TargetRevision string `json:"targetRevision,omitempty"`
-	// sourcePod is the pod to leave. The move is given up when another pod acts by the time it would begin. Unset, it is
-	// whichever pod acts then.
+	// sourcePod is the pod to leave. The move is given up (SourceReplaced) when another pod acts by the time it would begin.
+	// Unset, it is whichever pod acts then. From 1 to 253 characters. Immutable.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	SourcePod string `json:"sourcePod,omitempty"`
 	// activeDeadlineSeconds is how long after its creation the move is given up, in seconds, unless the target has taken
-	// over by then. The time for which it waits for its turn counts. Unset, the timeouts of the Processor's
-	// spec.migration are all that bounds it.
+	// over by then. The time for which it waits for its turn counts. At least 1. Unset, the timeouts of the Processor's
+	// spec.migration are all that bounds it. Immutable.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	ActiveDeadlineSeconds *int64 `json:"activeDeadlineSeconds,omitempty"`
-	// cancel calls the move off: it is rolled back, unless the target has taken over already. It may be set at any time,
-	// and not be taken back.
+	// cancel calls the move off: it is rolled back, unless the target has taken over already. The default is false. It can
+	// change to true at any time, and not back.
 	// +optional
 	Cancel *bool `json:"cancel,omitempty"`
 }
 
 // ProcessorMigrationStatus is how far the move is.
 type ProcessorMigrationStatus struct {
-	// conditions follow the Kubernetes API conventions.
+	// conditions: Succeeded, once the move has ended: True if the new pod acts, False if the move was rolled back or failed.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -112,6 +125,16 @@ type ProcessorMigrationStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// phase is the step that the move has reached.
+	//   - Pending: waits for its turn, or for an instance that is ready.
+	//   - Placing: the new pod gets a node.
+	//   - Starting: the new pod becomes ready.
+	//   - Warming: the new pod gets a first copy of the state while the old one works.
+	//   - HandingOff: the old pod stops between two iterations, and the new one takes over.
+	//   - Retiring: the old pod ends; there is no way back.
+	//   - Succeeded: ended, and the new pod acts.
+	//   - RollingBack: the old pod works on and the new one ends.
+	//   - RolledBack: ended, and the old pod acts as before.
+	//   - Failed: ended without an instance; if one is wanted, it is started from the newest state.
 	// +optional
 	Phase MigrationPhase `json:"phase,omitempty"`
 	// sourcePod is the pod that is left.
@@ -138,7 +161,11 @@ type ProcessorMigrationStatus struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	TargetEpoch int64 `json:"targetEpoch,omitempty"`
-	// strategy is how the state is moved: Live, Overlap or StopAndCopy.
+	// strategy is how the state is moved.
+	//   - Auto: is never written here; it has become one of the others.
+	//   - Live: by a handoff between two iterations.
+	//   - Overlap: by a copy while both pods work.
+	//   - StopAndCopy: by ending the old pod first.
 	// +optional
 	Strategy MigrationStrategy `json:"strategy,omitempty"`
 	// revision is that of the Processor that the target was made from.

@@ -59,7 +59,7 @@ func TestRestartRequests(t *testing.T) {
 				t.Error("a request has the same target as the one before, so that no second Update would be made")
 			}
 			if test.want && pod.SameRequests(before, after) {
-				t.Error("nobody would notice the request")
+				t.Error("the request would go unnoticed")
 			}
 			for key, value := range built.Annotations {
 				if len(value) > 64 && strings.Contains(strings.ToLower(key), "restarted") {

@@ -14,7 +14,7 @@ import (
 )
 
 var _ = Describe("A restart", func() {
-	It("is one live move: for a changed ConfigMap, as a person asks, and as nobody does", func(ctx context.Context) {
+	It("is one live move, for a changed ConfigMap and for a person who asks", func(ctx context.Context) {
 		namespace := newNamespace(ctx)
 		config := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "settings"}, Data: map[string]string{"interval": "100ms"}}
 		Expect(k8s.Create(ctx, config)).To(Succeed())

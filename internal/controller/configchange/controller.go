@@ -28,7 +28,7 @@ import (
 
 const (
 	// defaultSettle is how long nothing more may change before it is acted on: kubectl apply of a folder takes about a
-	// second, and is to be one restart.
+	// second, and should be one restart.
 	defaultSettle = 2 * time.Second
 	// settleAtMost bounds that for objects that change all the time.
 	settleAtMost = 5
@@ -46,7 +46,7 @@ type Config struct {
 	Self     client.Client
 	Recorder events.EventRecorder
 	Clock    clock.PassiveClock
-	// SecretKey is what the hashes of a namespace's Secrets are keyed by, so that nobody can guess a content by its hash.
+	// SecretKey is what the hashes of a namespace's Secrets are keyed by, so that a content cannot be guessed by its hash.
 	SecretKey func(namespace string) string
 	// Settle is how long nothing more may change before it is acted on; 2 s if zero.
 	Settle time.Duration

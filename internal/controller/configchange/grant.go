@@ -15,7 +15,7 @@ import (
 
 // The ClusterRoles by which the operator may watch, namespace by namespace: nowhere may it list the states of the whole
 // cluster. It binds the one for ConfigMaps itself, where a Processor needs it. The one for Secrets is for people to bind,
-// because whoever may watch Secrets may read them.
+// because the right to watch Secrets is the right to read them.
 const (
 	configRole  = "dory-config-watcher"
 	watcherRole = "dory-secret-watcher"

@@ -34,7 +34,7 @@ type watches struct {
 
 	mu   sync.Mutex
 	wake func(types.NamespacedName)
-	// lifetime is the controller's; informers end with it, or when nobody needs them any more.
+	// lifetime is the controller's; informers end with it, or when they are not needed any more.
 	lifetime context.Context
 	running  map[scope]context.CancelFunc
 	of       map[types.NamespacedName][]object
@@ -177,7 +177,7 @@ func (w *watches) mayTry(namespace string) bool {
 	return false
 }
 
-// sweep ends the informers that nobody needs any more.
+// sweep ends the informers that are not needed any more.
 func (w *watches) sweep() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -193,7 +193,7 @@ func (w *watches) sweep() {
 	}
 }
 
-// handler wakes those that refer to what changed. Most news is of states, which nobody refers to: one look into a map.
+// handler wakes those that refer to what changed. Most news is of states, which are never referred to: one look into a map.
 // What is gone is no news: nothing is ended for an instance that could not start.
 func (w *watches) handler(s scope) cache.ResourceEventHandler {
 	return cache.ResourceEventHandlerDetailedFuncs{
