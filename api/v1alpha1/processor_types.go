@@ -37,6 +37,7 @@ type ProcessorSpec struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
+	// +kubebuilder:validation:XValidation:rule="self.matches('^(?:(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:[.][A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|[[][0-9a-fA-F:]+[]])(?::[0-9]+)?/)?[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?$') && !self.matches('^[a-f0-9]{64}$') && (!self.contains('@sha256:') || self.matches('@sha256:[a-f0-9]{64}$'))",message="spec.image must be the reference of an image, such as registry.example/team/app:1.0 or registry.example/app@sha256:…: no spaces, and no capitals but in the registry and the tag"
 	Image string `json:"image,omitempty"`
 
 	// imagePullPolicy says when the kubelet pulls the image. Unset, Kubernetes' default for the image's tag applies: Always

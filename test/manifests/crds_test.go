@@ -21,6 +21,9 @@ var _ = Describe("The CRDs", func() {
 		Entry("a Processor without spec", processor("p", ""), "spec", "Required value"),
 		Entry("a Processor without image", processor("p", "port: 8080"), "spec.image", "Required value"),
 		Entry("an empty image", processor("p", `image: ""`), "spec.image"),
+		Entry("an image with a space and a capital", processor("p", `image: "My Proc:1"`), "spec.image", "must be the reference of an image"),
+		Entry("an image with a cut digest", processor("p", `image: "app@sha256:0123456789abcdef0123456789abcdef"`), "spec.image", "must be the reference of an image"),
+		Entry("an image by its id", processor("p", "image: "+strings.Repeat("0123456789abcdef", 4)), "spec.image", "must be the reference of an image"),
 		Entry("a field that does not exist", processor("p", "image: a\nimages: b"), `unknown field "spec.images"`),
 		Entry("Edge without node or selector", processor("p", "image: a\nlocation: Edge"),
 			"location Edge needs spec.placement.edgeNode or spec.placement.nodeSelector"),
@@ -94,6 +97,8 @@ var _ = Describe("The CRDs", func() {
 			Expect(admin.Create(ctx, object(manifest), client.DryRunAll)).To(Succeed())
 		},
 		Entry("a Processor that names only an image", processor("p", "image: a")),
+		Entry("an image of a registry with a port, by tag and digest",
+			processor("p", `image: "Registry.example:5000/team/app__x:V1.0_a@sha256:`+strings.Repeat("0123456789abcdef", 4)+`"`)),
 		Entry("a name of 45 characters", processor(strings.Repeat("a", 45), "image: a")),
 		Entry("an id that is no object name", processor("p", "{image: a, processorID: Proc_6}")),
 		Entry("an id of 512 characters", processor("p", "{image: a, processorID: "+strings.Repeat("é", 512)+"}")),

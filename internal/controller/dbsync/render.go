@@ -130,6 +130,9 @@ func imageOf(row store.ProcessorRow) (string, error) {
 	if n := len([]rune(image)); n > maxImageLength {
 		return "", fmt.Errorf("image_uri %q is %d characters long with its digest, and the limit is %d: use a shorter name", shorten(image), n, maxImageLength)
 	}
+	if !doryv1alpha1.IsImage(image) {
+		return "", fmt.Errorf("image_uri is %q with its digest, which no kubelet takes: set it to a reference such as registry.example/app:1.0, without capitals but in the registry and the tag, and digest to sha256: and 64 hexadecimal digits, or to NULL", shorten(image))
+	}
 	return image, nil
 }
 
