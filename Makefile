@@ -123,9 +123,8 @@ clean: ## Remove everything that was built. Stop the cluster first.
 .PHONY: help
 help: ## List the targets.
 	@awk 'BEGIN { FS = ":.*## "; print "usage: make TARGET" } \
-		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-zA-Z0-9_-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-
-##@ Tools and the local cluster
+		/^##@ / { heading = substr($$0, 5); if (!(heading in targets)) order[++headings] = heading } \
+		/^[a-zA-Z0-9_-]+:.*## / { targets[heading] = targets[heading] sprintf("  %-18s %s\n", $$1, $$2) } \
+		END { for (i = 1; i <= headings; i++) printf "\n%s\n%s", order[i], targets[order[i]] }' $(MAKEFILE_LIST)
 
 include $(wildcard hack/*.mk)

@@ -77,6 +77,8 @@ bench-packing: ## Measure on how many nodes traces of pods fit, through Dory and
 bench-placement: bench-deps ## Measure placement beside kube-scheduler: 5000 (BENCH_N) pods in each of 3 rounds on 500 (BENCH_NODES) nodes.
 	@bin/bench/placement -pods $(or $(BENCH_N),5000) -nodes $(BENCH_NODES) $(BENCH_FLAGS)
 
+##@ Test it
+
 .PHONY: test-oracle
 test-oracle: ## Compare the engine's decisions with the filters of the real kube-scheduler. Building that takes a minute once.
 	@echo "go test (test/oracle: the engine's decisions beside kube-scheduler's filters)"

@@ -20,6 +20,8 @@ bin/pause: hack/pause/main.go hack/go.mod
 bin/pause.tar: bin/pause bin/image
 	bin/image -binary bin/pause -name dory-pause:1 -output $@
 
+##@ Tools and the local cluster
+
 .PHONY: cluster-up
 cluster-up: k8s-binaries bin/cluster bin/pause.tar ## Bring up (or repair) a real Kubernetes cluster on this machine, without Docker; needs root.
 	@bin/cluster up $(CLUSTER_FLAGS)
@@ -31,6 +33,8 @@ cluster-down: bin/cluster ## Stop the local cluster and remove everything that i
 .PHONY: cluster-status
 cluster-status: bin/cluster ## Say what of the local cluster runs, and what does not.
 	@bin/cluster status
+
+##@ Test it
 
 .PHONY: test-hack
 test-hack: ## Run the unit tests of the local cluster and the image builder.

@@ -3,7 +3,7 @@
 # How often the operator is killed during 200 creations: 20 times a round.
 ROUNDS ?= 20
 
-##@ Break it
+##@ Test it
 
 .PHONY: test-faults
 test-faults: test-deps ## Run the faults alone, with ROUNDS=20 times 20 kills; FAULTS_SEED=… repeats a run.

@@ -14,6 +14,8 @@ bin/karpenter-crds: hack/karpenter/go.mod hack/karpenter/go.sum hack/provisionin
 		install -m 644 "$$karpenter"/pkg/apis/crds/*.yaml "$$karpenter"/kwok/apis/crds/*.yaml $@
 	@touch $@
 
+##@ Test it
+
 .PHONY: test-provisioning
 test-provisioning: bench-deps bin/karpenter bin/karpenter-crds ## Let the real Karpenter make nodes for processors that fit nowhere, and placement bind them.
 	@echo "go test (test/provisioning: Karpenter beside placement)"

@@ -21,6 +21,8 @@ define build_tool
 	mv $@.tmp $@ && echo "built $@ in $$(( $$(date +%s) - start )) s"
 endef
 
+##@ Tools and the local cluster
+
 .PHONY: tools
 tools: $(tool_binaries) ## Build controller-gen, kustomize and golangci-lint into bin/.
 
