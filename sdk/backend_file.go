@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/dory-io/dory/internal/statexfer"
 )
@@ -33,10 +34,41 @@ type fileBackend struct {
 	path    string
 	kind    string
 	makeDir bool
+
+	mu sync.Mutex
+	// owns is whether this process keeps others from the file.
+	owns bool
 }
 
 // String names the file.
 func (b *fileBackend) String() string { return b.kind + " " + b.path }
+
+// own keeps other processes of this machine from working with the file until this one ends. Nothing else keeps two of them apart
+// where no operator hands out epochs.
+func (b *fileBackend) own() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.owns {
+		return nil
+	}
+	dir := filepath.Dir(b.path)
+	if b.makeDir {
+		if err := os.MkdirAll(dir, stateDirMode); err != nil {
+			return fmt.Errorf("making the directory of the state: %w", err)
+		}
+	} else if _, err := os.Stat(dir); err != nil {
+		return nil //nolint:nilerr // Load says so.
+	}
+	heldBy, err := tryLockFile(b.path + ".owner")
+	switch {
+	case err != nil:
+		return fmt.Errorf("locking the state for this process: %w", err)
+	case heldBy != "":
+		return fmt.Errorf("another process (%s) works with %s: end it, or give this one a DORY_STATE_PATH or DORY_PROCESSOR_ID of its own", heldBy, b)
+	}
+	b.owns = true
+	return nil
+}
 
 // Load implements Backend.
 func (b *fileBackend) Load(context.Context) (Document, error) {

@@ -6,4 +6,6 @@ package sdk
 // desk, alone.
 func lockFile(string) (unlock func(), err error) { return func() {}, nil }
 
+func tryLockFile(string) (heldBy string, err error) { return "", nil }
+
 func syncDir(string) error { return nil }

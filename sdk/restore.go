@@ -38,6 +38,15 @@ func (p *Processor) restore(ctx context.Context) error {
 	}
 }
 
+// own keeps other processes from the state where there are no epochs to do so, which is on a developer's machine.
+func (p *Processor) own() error {
+	file, ok := p.backend.(*fileBackend)
+	if !ok || p.env.hasEpoch {
+		return nil
+	}
+	return file.own()
+}
+
 func (p *Processor) notReady(reason string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -49,6 +58,10 @@ func (p *Processor) notReady(reason string) {
 func (p *Processor) restoreOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
+	if err := p.own(); err != nil {
+		p.metrics.restored(restoreFailed)
+		return err
+	}
 	doc, err := p.backend.Load(ctx)
 	if errors.Is(err, ErrNoState) {
 		p.metrics.restored(restoreFresh)
