@@ -66,6 +66,18 @@ var _ = Describe("a Processor of people", func() {
 		Eventually(func() string { return w.syncError("Late_1") }).Should(BeEmpty())
 	})
 
+	It("whose id was another's is listed as soon as the other is gone", func() {
+		w := newWorld(postgres)
+		w.run(patient)
+		first := apply(w, "first", "Same_1")
+		Eventually(func() string { return source(w, "Same_1") }).Should(HavePrefix("kubernetes/active/first"))
+		apply(w, "second", "Same_1")
+		Eventually(func() string { return w.condition("second") }).Should(Equal("False/" + doryv1alpha1.ReasonRowConflict))
+		Expect(direct.Delete(context.Background(), first)).To(Succeed())
+		Eventually(func() string { return source(w, "Same_1") }).Should(HavePrefix("kubernetes/active/second"))
+		Eventually(func() string { return w.condition("second") }).Should(BeEmpty())
+	})
+
 	It("whose id is a row's says so, and writes nothing into that row", func() {
 		w := newWorld(postgres)
 		w.rows("a")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -45,9 +46,9 @@ type registrar struct {
 	listed func(id string)
 
 	mu sync.Mutex
-	// rows has the id under which each Processor has its row, and conflicts those that have none.
+	// rows has the id under which each Processor has its row, and conflicts that of each whose id is another's.
 	rows      map[types.NamespacedName]string
-	conflicts map[types.NamespacedName]bool
+	conflicts map[types.NamespacedName]string
 }
 
 // work serves the queue until it is shut down.
@@ -77,6 +78,7 @@ func (r *registrar) reconcile(ctx context.Context, entries []entry) {
 	for _, e := range r.judge(ctx, present, gone, done) {
 		r.queue.AddWithOpts(priorityqueue.AddOpts{RateLimited: true}, e)
 	}
+	r.queue.AddWithOpts(priorityqueue.AddOpts{}, r.freed(gone)...)
 }
 
 // observe sorts entries into Processors that are there and ones that are not, or not under that id, or not
@@ -204,13 +206,26 @@ func (r *registrar) note(key types.NamespacedName, id string, conflict bool) boo
 	if id == "" || conflict {
 		delete(r.rows, key)
 		if conflict {
-			r.conflicts[key] = true
+			r.conflicts[key] = id
 		}
 		return false
 	}
 	news := r.rows[key] != id
 	r.rows[key] = id
 	return news
+}
+
+// freed are the Processors whose id was another's that is gone by now: they need not wait for the next pass.
+func (r *registrar) freed(gone []entry) []entry {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var waiting []entry
+	for key, id := range r.conflicts {
+		if slices.ContainsFunc(gone, func(e entry) bool { return e.id == id }) {
+			waiting = append(waiting, entry{id: id, namespace: key.Namespace, name: key.Name})
+		}
+	}
+	return waiting
 }
 
 // has says whether a Processor of people has its row.

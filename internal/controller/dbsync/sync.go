@@ -163,7 +163,7 @@ func (c shared) registrar(s Store, v *view) *registrar {
 	return &registrar{
 		store: s, reader: c.reader, view: v, writer: c.writer, events: c.events, metrics: c.metrics, health: c.health,
 		queue: newQueue[entry]("db-sync-registrar"), outage: newRetry(),
-		rows: map[types.NamespacedName]string{}, conflicts: map[types.NamespacedName]bool{},
+		rows: map[types.NamespacedName]string{}, conflicts: map[types.NamespacedName]string{},
 	}
 }
 
