@@ -1,7 +1,9 @@
 package docs
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,7 +19,7 @@ import (
 )
 
 // timeForABlock bounds one block of commands, of which none waits for anything.
-const timeForABlock = time.Minute
+const timeForABlock = 2 * time.Minute
 
 // TestBlocks tries every block of code of every document.
 func TestBlocks(t *testing.T) {
@@ -117,6 +119,7 @@ func newHouse(tb testing.TB) *house {
 		variableDatabase + "=" + database,
 		variableCalls + "=" + h.calls,
 		variablePath + "=" + os.Getenv("PATH"),
+		"GORACE=atexit_sleep_ms=0", // A shim under the race detector would wait for a second at its end.
 	}
 	return h
 }
@@ -156,16 +159,16 @@ func (h *house) try(tb testing.TB, block markdown.Block) error {
 		return compile(tb, block)
 	case "json":
 		if !json.Valid([]byte(block.Text)) {
-			return fmt.Errorf("no JSON")
+			return errors.New("no JSON")
 		}
 		return nil
 	case "mermaid":
 		if !strings.HasPrefix(block.Text, "flowchart ") && !strings.HasPrefix(block.Text, "sequenceDiagram\n") && !strings.HasPrefix(block.Text, "stateDiagram") {
-			return fmt.Errorf("no diagram")
+			return errors.New("no diagram")
 		}
 		return nil
 	}
-	return fmt.Errorf("nothing in this block can be tried: name its language, or say what it is in a comment before it, <!-- test: output: REASON -->")
+	return errors.New("nothing in this block can be tried: name its language, or say what it is in a comment before it, <!-- test: output: REASON -->")
 }
 
 // language is what the fence says, or what an indented block looks like.
@@ -202,7 +205,7 @@ func (h *house) shell(tb testing.TB, block markdown.Block) error {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
 	if _, err := os.Stat(h.calls); err != nil && !regexp.MustCompile(`(?m)^(export|alias|cd|mkdir|git) `).MatchString(block.Text) {
-		return fmt.Errorf("none of the commands is one that these tests know")
+		return errors.New("none of the commands is one that these tests know")
 	}
 	return nil
 }
@@ -232,7 +235,7 @@ func (h *house) manifest(block markdown.Block) error {
 	if _, whole := fields["kind"]; !whole {
 		spec, ok := fields["spec"].(map[string]any)
 		if !ok {
-			return fmt.Errorf("neither a whole object nor the spec of a Processor")
+			return errors.New("neither a whole object nor the spec of a Processor")
 		}
 		if _, has := spec["image"]; !has {
 			spec["image"] = "dory-counter:dev"
@@ -258,7 +261,7 @@ func addedTo(path, text string) error {
 		return err
 	}
 	defer os.RemoveAll(copied)
-	if out, err := exec.Command("cp", "-r", filepath.Join(root, "config"), copied).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(context.Background(), "cp", "-r", filepath.Join(root, "config"), copied).CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
 	path = filepath.Join(copied, path)
@@ -277,14 +280,14 @@ func addedTo(path, text string) error {
 func compile(tb testing.TB, block markdown.Block) error {
 	tb.Helper()
 	if !strings.HasPrefix(block.Text, "package ") {
-		return fmt.Errorf("a part of a program cannot be compiled: show a whole one")
+		return errors.New("a part of a program cannot be compiled: show a whole one")
 	}
 	top, err := filepath.Abs(root)
 	must(tb, err)
 	directory := tb.TempDir()
 	source := filepath.Join(directory, "main.go")
 	must(tb, os.WriteFile(source, []byte(block.Text), 0o600))
-	if out, err := exec.Command("gofmt", "-l", source).CombinedOutput(); err != nil || len(out) > 0 {
+	if out, err := exec.CommandContext(tb.Context(), "gofmt", "-l", source).CombinedOutput(); err != nil || len(out) > 0 {
 		return fmt.Errorf("not formatted: %s %v", out, err)
 	}
 	program := filepath.Join(top, "test", "docs", "program", "main.go")

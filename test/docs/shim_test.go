@@ -1,6 +1,7 @@
 package docs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -67,8 +68,6 @@ func shimNothing([]string) error {
 // placeholders are the words for which a person puts a name.
 var placeholders = regexp.MustCompile(`\b(NAME|NODE|POD|NAMESPACE|ID)\b`)
 
-// --- kubectl -----------------------------------------------------------------------------------------------------
-
 // Where nothing but a kubelet or the operator could answer, that the command is well-formed is all that is checked.
 var needKubelets = []string{"logs", "exec", "port-forward", "rollout", "cp", "attach", "top", "events", "debug"}
 
@@ -128,7 +127,7 @@ func wellFormed(args []string) error {
 	if i := slices.Index(args, "--"); i >= 0 {
 		args = args[:i]
 	}
-	out, err := exec.Command(os.Getenv(variableKubectl), append(args, "--help")...).CombinedOutput()
+	out, err := exec.CommandContext(context.Background(), os.Getenv(variableKubectl), append(args, "--help")...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
@@ -142,8 +141,7 @@ func withoutWatch(args []string) []string {
 // realKubectl forgives what only a second run or the missing operator is to blame for.
 func realKubectl(verb string, args []string) error {
 	var stdout, stderr strings.Builder
-	command := exec.Command(os.Getenv(variableKubectl), append(args, "--kubeconfig", os.Getenv(variableKubeconfig))...)
-	command.Dir = "."
+	command := exec.CommandContext(context.Background(), os.Getenv(variableKubectl), append(args, "--kubeconfig", os.Getenv(variableKubeconfig))...)
 	command.Stdin, command.Stdout, command.Stderr = os.Stdin, &stdout, &stderr
 	err := command.Run()
 	_, _ = io.WriteString(os.Stdout, stdout.String())
@@ -160,11 +158,9 @@ func realKubectl(verb string, args []string) error {
 	return nil
 }
 
-// --- the others --------------------------------------------------------------------------------------------------
-
 // shimPsql takes the database of the test in place of the one that is named.
 func shimPsql(args []string) error {
-	real, err := exec.LookPath("psql")
+	program, err := exec.LookPath("psql")
 	if err != nil {
 		return err
 	}
@@ -177,18 +173,18 @@ func shimPsql(args []string) error {
 	if !slices.Contains(given, os.Getenv(variableDatabase)) {
 		return fmt.Errorf("no URL of a database among %q", args)
 	}
-	command := exec.Command(real, append([]string{"-X", "-v", "ON_ERROR_STOP=1"}, given...)...)
+	command := exec.CommandContext(context.Background(), program, append([]string{"-X", "-v", "ON_ERROR_STOP=1"}, given...)...)
 	command.Stdin, command.Stdout, command.Stderr = os.Stdin, os.Stdout, os.Stderr
 	return command.Run()
 }
 
 // shimMake asks make what it would do.
 func shimMake(args []string) error {
-	real, err := exec.LookPath("make")
+	program, err := exec.LookPath("make")
 	if err != nil {
 		return err
 	}
-	out, err := exec.Command(real, append([]string{"--dry-run", "-C", os.Getenv(variableRoot)}, args...)...).CombinedOutput()
+	out, err := exec.CommandContext(context.Background(), program, append([]string{"--dry-run", "-C", os.Getenv(variableRoot)}, args...)...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}

@@ -2,6 +2,7 @@ package docs
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -96,7 +97,7 @@ func furnish() error {
 
 // kubectl runs the real one as an administrator.
 func kubectl(stdin string, args ...string) (string, error) {
-	command := exec.Command(world.kubectl, append([]string{"--kubeconfig", world.kubeconfig}, args...)...)
+	command := exec.CommandContext(context.Background(), world.kubectl, append([]string{"--kubeconfig", world.kubeconfig}, args...)...)
 	command.Stdin = strings.NewReader(stdin)
 	out, err := command.CombinedOutput()
 	if err != nil {

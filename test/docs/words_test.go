@@ -122,21 +122,15 @@ func exists(tb testing.TB, known *sources, kubectlFlags string, doc *markdown.Do
 	return true
 }
 
+// hasWord looks for a name that ends there. It may begin within a longer one: CamelCase names are parts of constants, such as
+// ReasonUnschedulable.
 func hasWord(text, word string) bool {
-	for at := 0; ; {
-		i := strings.Index(text[at:], word)
-		if i < 0 {
-			return false
+	for {
+		_, after, found := strings.Cut(text, word)
+		if !found || after == "" || !isWordByte(after[0]) {
+			return found
 		}
-		before, after := at+i-1, at+i+len(word)
-		if (before < 0 || !isWordByte(text[before])) && (after >= len(text) || !isWordByte(text[after])) {
-			return true
-		}
-		// CamelCase names are parts of longer constants, such as ReasonUnschedulable.
-		if after >= len(text) || !isWordByte(text[after]) {
-			return true
-		}
-		at = after
+		text = after
 	}
 }
 
@@ -184,7 +178,7 @@ func allKubectlFlags(tb testing.TB) string {
 	tb.Helper()
 	var text strings.Builder
 	for _, of := range [][]string{{"options"}, {"get", "--help"}, {"drain", "--help"}, {"delete", "--help"}, {"apply", "--help"}, {"logs", "--help"}, {"wait", "--help"}} {
-		out, err := exec.Command(world.kubectl, of...).CombinedOutput()
+		out, err := exec.CommandContext(tb.Context(), world.kubectl, of...).CombinedOutput()
 		must(tb, err)
 		text.Write(out)
 	}
@@ -234,7 +228,7 @@ func TestEveryDocumentIsLinked(t *testing.T) {
 
 // TestMakeHelp reads what `make help` says: each heading once, with targets, and each target under the heading where one would look.
 func TestMakeHelp(t *testing.T) {
-	command := exec.Command("make", "--no-print-directory", "help")
+	command := exec.CommandContext(t.Context(), "make", "--no-print-directory", "help")
 	command.Dir = root
 	out, err := command.CombinedOutput()
 	if err != nil {
