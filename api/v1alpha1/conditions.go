@@ -39,6 +39,9 @@ const (
 	ReasonMigrating = "Migrating"
 	// ReasonStateMissing: the newest recorded state cannot be read, and spec.state.onMissing requires it.
 	ReasonStateMissing = "StateMissing"
+	// ReasonEpochBehindState: a stored copy of the state was written under a higher epoch than the processor has. It is a reason
+	// of Ready where no instance can start from that copy, and of Checkpointed where an instance works in spite of it.
+	ReasonEpochBehindState = "EpochBehindState"
 
 	// ConditionUpdated is True while the instance is of the current spec. It is absent without an instance.
 	ConditionUpdated = "Updated"

@@ -40,6 +40,12 @@ func ContainerStatus(p *corev1.Pod) *corev1.ContainerStatus {
 	return nil
 }
 
+// CrashLooping says whether the processor's container ended and waits for its next start.
+func CrashLooping(p *corev1.Pod) bool {
+	container := ContainerStatus(p)
+	return container != nil && container.State.Waiting != nil && container.State.Waiting.Reason == "CrashLoopBackOff"
+}
+
 // EpochOf is what the pod's label says; 0 without one, and without a pod.
 func EpochOf(p *corev1.Pod) int64 {
 	if p == nil {

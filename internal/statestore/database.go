@@ -37,13 +37,6 @@ func (s *Store) lookInDatabase(ctx context.Context, key Key, found *Inventory) e
 	return nil
 }
 
-// knownToDatabase says whether the database has a state of the processor, or does not answer, so that it may have.
-func (s *Store) knownToDatabase(ctx context.Context, key Key) bool {
-	found := &Inventory{}
-	err := s.lookInDatabase(ctx, key, found)
-	return err != nil || len(found.Copies) > 0 || len(found.Problems) > 0
-}
-
 func fromInfo(info *store.CheckpointInfo) *Copy {
 	return &Copy{
 		Storage: doryv1alpha1.CheckpointDatabase,

@@ -35,6 +35,9 @@ type Result struct {
 	Reason, Message string
 	// Found is the newest copy that can be read, or nil.
 	Found *Copy
+	// Epoch is the highest under which a stored copy was written. The instance needs a higher one, or it counts for older than
+	// its own state.
+	Epoch int64
 	// Elsewhere says that Found is too large for where the SDK looks. The checkpoint controller restores it once the
 	// instance is ready. An instance that supports the handoff is better started as a standby: it then does nothing
 	// before it has its state, and the checkpoint controller promotes it.
@@ -49,16 +52,14 @@ func (r Result) Refused() bool { return r.Reason != "" }
 func (p *Preparer) Prepare(ctx context.Context, processor *doryv1alpha1.Processor) (Result, error) {
 	policy := processor.OnMissing()
 	if policy == doryv1alpha1.OnMissingDiscard {
-		return Result{}, nil
+		return p.Epochs(ctx, processor) // The SDK may find a copy all the same.
 	}
 	epoch, err := p.epoch(ctx, processor)
 	if err != nil {
 		return Result{}, err
 	}
 	key, lineage := KeyOf(processor), LineageOf(processor, epoch)
-	if epoch == nil && processor.Status.Checkpoint == nil && !p.store.knownToDatabase(ctx, key) {
-		return Result{}, nil // Nothing ever ran: the SDK finds what there may be by itself, and no copy can be newer.
-	}
+	// Also where nothing tells that anything ever ran: the states may be all that a backup brought back.
 	found, document, err := p.store.Newest(ctx, key, lineage)
 	if err != nil {
 		return Result{}, fmt.Errorf("looking for the state of Processor %s/%s: %w", processor.Namespace, processor.Name, err)
@@ -66,7 +67,11 @@ func (p *Preparer) Prepare(ctx context.Context, processor *doryv1alpha1.Processo
 	if err := Awaited(processor, found); err != nil {
 		return Result{}, err
 	}
-	result := Result{Found: found.Newest()}
+	result := epochs(processor, epoch, found)
+	if result.Refused() {
+		return result, nil
+	}
+	result.Found = found.Newest()
 	if missing := Missing(processor, found); missing != "" {
 		if policy == doryv1alpha1.OnMissingRequire {
 			result.Reason, result.Message = doryv1alpha1.ReasonStateMissing, missing+". "+remedy

@@ -208,12 +208,13 @@ func (s *start) wantInConfigMap(want string) {
 	}
 }
 
-// TestPrepareCostsNothingTheFirstTime: thousands of processors may start for the first time at once.
-func TestPrepareCostsNothingTheFirstTime(t *testing.T) {
+// TestPrepareCostsLittleTheFirstTime: thousands of processors may start for the first time at once. The two places where a
+// backup may have brought back a state are looked at all the same.
+func TestPrepareCostsLittleTheFirstTime(t *testing.T) {
 	w := newWorld(t, nil)
 	p := &doryv1alpha1.Processor{ObjectMeta: metav1.ObjectMeta{Namespace: w.key.Namespace, Name: "cam"}}
 	result, err := NewPreparer(w.Store, apiServer, events.NewFakeRecorder(1)).Prepare(t.Context(), p)
-	if err != nil || result.Refused() || w.reads+w.writes > 0 {
+	if err != nil || result.Refused() || w.reads > 2 || w.writes > 0 {
 		t.Errorf("%+v, %v, %d reads, %d writes", result, err, w.reads, w.writes)
 	}
 }

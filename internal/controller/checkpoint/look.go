@@ -114,6 +114,9 @@ func (r *Reconciler) intact(ctx context.Context, o *observation, e *entry) (bool
 		return false, err
 	}
 	newest := found.Newest()
+	if newest != nil && newest.Version.Epoch > o.epoch.Spec.Epoch {
+		return false, nil // Not ours: the save finds out what that means.
+	}
 	if newest == nil || newest.Version.Compare(e.saved.Version) < 0 {
 		for _, problem := range found.Problems {
 			if problem.Away && problem.Storage == e.saved.Storage {
@@ -146,6 +149,9 @@ func (r *Reconciler) save(ctx context.Context, o *observation, e *entry, state *
 	e.saved, e.raw, e.unchanged = saved.Bare(), "", 0
 	if !first || e.previous == "" || e.previous == doryv1alpha1.CheckpointConfigMap {
 		e.previous = saved.Storage
+	}
+	if !saved.Written && saved.Version.Epoch > max(o.epoch.Spec.Epoch, positionOf(state, o).Epoch) {
+		return r.behind(ctx, o, e)
 	}
 	if !saved.Written {
 		return r.safe(e, resultSuperseded)

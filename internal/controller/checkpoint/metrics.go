@@ -15,6 +15,7 @@ const (
 	resultWritten       = "written"
 	resultUnchanged     = "unchanged"
 	resultSuperseded    = "superseded"
+	resultBehind        = "behind"
 	resultHeld          = "held"
 	resultCaptureFailed = "capture_failed"
 	resultSaveFailed    = "save_failed"
@@ -35,7 +36,7 @@ func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "dory_checkpoints_total",
-			Help: "Looks at a processor's state, by how they ended: written, unchanged, superseded (what is stored is newer), held (the process may have restarted), capture_failed or save_failed.",
+			Help: "Looks at a processor's state, by how they ended: written, unchanged, superseded (what is stored is newer), behind (and of a higher epoch than the processor has), held (the process may have restarted), capture_failed or save_failed.",
 		}, []string{"result"}),
 		ages: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "dory_checkpoint_age_seconds",

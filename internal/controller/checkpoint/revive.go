@@ -111,7 +111,7 @@ func (r *Reconciler) revive(ctx context.Context, o *observation, status statexfe
 			return err
 		}
 	}
-	if o.epoch, err = r.epochAbove(ctx, o, status.Epoch); err != nil {
+	if o.epoch, err = r.epochAbove(ctx, o, seenBy(status.Epoch, o, found)); err != nil {
 		return err
 	}
 	to, epoch := o.endpoint(r.token), o.epoch.Spec.Epoch

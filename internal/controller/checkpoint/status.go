@@ -216,6 +216,7 @@ func classOf(err error) string {
 		{statexfer.ErrRefused, "Refused"},
 		{statexfer.ErrUnavailable, "Unavailable"},
 		{statestore.ErrForeign, "Foreign"},
+		{statestore.ErrBehind, "Behind"},
 	} {
 		if errors.Is(err, class.of) {
 			return class.name

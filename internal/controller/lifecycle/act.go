@@ -25,6 +25,9 @@ import (
 // act carries out the plan. What it created is added to the observation, so that the status tells of it.
 func (r *Reconciler) act(ctx context.Context, o *observation, p *plan) error {
 	var errs []error
+	if p.doubt != nil {
+		errs = append(errs, r.settleDoubt(ctx, o, p))
+	}
 	for _, removal := range p.remove {
 		err := r.remove(ctx, o, removal)
 		if refused, ok := errors.AsType[*refusedError](err); ok {
@@ -86,7 +89,7 @@ func (r *Reconciler) confirm(ctx context.Context, o *observation, removal remova
 		return r.confirmSurplus(ctx, o, removal.pod)
 	case removeOutdated:
 		return r.rehearse(ctx, o)
-	case removeDeleted, removeSuspended, removeTwin, removeOrphaned:
+	case removeDeleted, removeSuspended, removeTwin, removeOrphaned, removeBehind:
 	}
 	return nil
 }
@@ -162,6 +165,9 @@ func (r *Reconciler) release(ctx context.Context, o *observation) error {
 // adopt issues an epoch to a pod that runs already, and marks it as ours.
 func (r *Reconciler) adopt(ctx context.Context, o *observation, found *corev1.Pod) error {
 	if name, _ := o.holder(); name != found.Name {
+		if err := r.learnStored(ctx, o); err != nil {
+			return err
+		}
 		epoch, err := r.issue(ctx, o, found.Name, doryv1alpha1.EpochAdopt)
 		if err != nil {
 			return err
@@ -206,6 +212,9 @@ func (r *Reconciler) start(ctx context.Context, o *observation, p *plan) error {
 		return err
 	}
 	name := p.start.name
+	if name != "" && o.stored >= o.epoch.Spec.Epoch { // Under that epoch, the pod would count for older than its own state.
+		name, p.start = "", &start{reason: doryv1alpha1.EpochReplace, confirmGone: name}
+	}
 	if name == "" {
 		if name, err = r.nextHolder(ctx, o, p); err != nil {
 			return err
@@ -224,6 +233,7 @@ func (r *Reconciler) prepareState(ctx context.Context, o *observation, p *plan) 
 		return false, nil
 	}
 	result, err := r.states.Prepare(ctx, o.processor)
+	o.stored = result.Epoch
 	switch {
 	case err != nil:
 		p.hindrance = &hindrance{doryv1alpha1.ReasonStateMissing, err.Error()}

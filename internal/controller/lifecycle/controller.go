@@ -57,9 +57,12 @@ type Config struct {
 	Options Options
 }
 
-// StatePreparer puts the newest state where the next instance looks for it.
+// StatePreparer knows what is stored; a *statestore.Preparer.
 type StatePreparer interface {
+	// Prepare puts the newest state where the next instance looks for it.
 	Prepare(ctx context.Context, p *doryv1alpha1.Processor) (statestore.Result, error)
+	// Epochs says under which epochs the stored copies were written.
+	Epochs(ctx context.Context, p *doryv1alpha1.Processor) (statestore.Result, error)
 }
 
 // Reconciler keeps one instance of every Processor alive.

@@ -163,6 +163,90 @@ var _ = Describe("A Processor", func() {
 		Expect(thePod(p, "2").Annotations).To(HaveKeyWithValue(doryv1alpha1.AnnotationRole, doryv1alpha1.RolePrimary))
 	})
 
+	Describe("whose state was written under epoch 108, in a cluster that knows nothing of it", func() {
+		It("goes on above that epoch, whether it is restored or its ProcessorEpoch was deleted", func() {
+			startOperator(operatorOptions{})
+			storeState(namespace, "cam", 108)
+			p := apply(namespace, "cam")
+			pod := thePod(p, "109")
+			Expect(pod.Spec.Containers[0].Env).To(ContainElement(corev1.EnvVar{Name: "DORY_EPOCH", Value: "109"}), "its SDK refuses a state from above that")
+			Expect(epochOf(p)().Epoch).To(Equal(int64(109)))
+
+			By("all that knows the epoch is deleted, but for the state")
+			kubeletSays(pod, running("10.0.0.9"))
+			storeState(namespace, "cam", 109)
+			Expect(k8s.Delete(ctx, p)).To(Succeed())
+			kubeletEnds(pod, corev1.PodSucceeded)
+			Eventually(pods(p)).Should(BeEmpty())
+			Expect(k8s.Delete(ctx, &doryv1alpha1.ProcessorEpoch{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "cam"}})).To(Succeed())
+			Eventually(epochOf(p)).Should(BeZero())
+			thePod(apply(namespace, "cam"), "110")
+		})
+
+		It("does not start under a lower epoch that was issued before the state came", func() {
+			storeState(namespace, "cam", 108)
+			issued, err := fence.NewIssuer(k8s, nil, clocktesting.NewFakeClock(time.Now())).Issue(ctx, fence.Request{
+				Namespace: namespace, ProcessorID: "cam", Holder: "dory-cam-bcdfghjk", Reason: doryv1alpha1.EpochStart,
+			})
+			Expect(err).NotTo(HaveOccurred())
+			Expect(issued.Spec.Epoch).To(Equal(int64(1)))
+			startOperator(operatorOptions{})
+			Expect(thePod(apply(namespace, "cam"), "109").Name).NotTo(Equal(issued.Spec.Holder))
+		})
+
+		It("is adopted above that epoch", func() {
+			storeState(namespace, "cam", 108)
+			legacy := &corev1.Pod{
+				ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "cam-by-hand", Labels: map[string]string{
+					doryv1alpha1.LabelManagedBy: doryv1alpha1.ManagedBy, doryv1alpha1.LabelProcessorID: "cam",
+				}},
+				Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "processor", Image: "counter:1"}}},
+			}
+			Expect(k8s.Create(ctx, legacy)).To(Succeed())
+			startOperator(operatorOptions{})
+			Expect(thePod(apply(namespace, "cam"), "109").UID).To(Equal(legacy.UID))
+		})
+
+		It("is started anew above that epoch, where an instance below it ends again and again", func() {
+			startOperator(operatorOptions{})
+			p := apply(namespace, "cam")
+			first := runs(p)
+			storeState(namespace, "cam", 108)
+			kubeletSays(first, crashLooping("10.0.0.9"))
+			Eventually(func(g Gomega) {
+				g.Expect(k8s.Get(ctx, client.ObjectKeyFromObject(first), first)).To(Succeed())
+				g.Expect(first.DeletionTimestamp).NotTo(BeNil())
+			}).Should(Succeed())
+			kubeletEnds(first, corev1.PodFailed)
+			thePod(p, "109")
+		})
+
+		It("says so where that epoch is not believed, and spends none", func() {
+			startOperator(operatorOptions{})
+			storeState(namespace, "cam", 1<<62)
+			p := apply(namespace, "cam")
+			Eventually(reason(p)).Should(Equal(doryv1alpha1.ReasonEpochBehindState))
+			Expect(meta.FindStatusCondition(statusOf(p)().Conditions, doryv1alpha1.ConditionReady).Message).
+				To(And(ContainSubstring("dory-state-cam"), ContainSubstring("remove it")))
+			Expect(pods(p)()).To(BeEmpty())
+			Expect(epochOf(p)().Epoch).To(BeZero())
+
+			By("it is removed")
+			Expect(k8s.Delete(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "dory-state-cam"}})).To(Succeed())
+			thePod(p, "1")
+		})
+
+		It("says so where an instance ends again and again because of an epoch that is not believed", func() {
+			startOperator(operatorOptions{})
+			p := apply(namespace, "cam")
+			first := runs(p)
+			storeState(namespace, "cam", 1<<62)
+			kubeletSays(first, crashLooping("10.0.0.9"))
+			Eventually(reason(p)).Should(Equal(doryv1alpha1.ReasonEpochBehindState))
+			Expect(thePod(p, "1").DeletionTimestamp).To(BeNil())
+		})
+	})
+
 	DescribeTable("whose state is too large for where its SDK looks",
 		func(handoff bool, role string) {
 			startOperator(operatorOptions{})

@@ -20,6 +20,10 @@ type plan struct {
 	lift []*corev1.Pod
 	// release clears the epoch's holder, and then lifts its pod, where no successor is wanted.
 	release bool
+	// doubt is a holder that ends again and again. It may be that its epoch is behind the stored state's.
+	doubt *corev1.Pod
+	// behind says why the holder cannot come up, where it was found that its epoch is.
+	behind *hindrance
 	// adopt takes over a pod that runs already.
 	adopt *corev1.Pod
 	// update is the name of a ProcessorMigration to create that brings the current spec.
@@ -52,6 +56,7 @@ const (
 	removeDeleted   removalReason = "Deleted"
 	removeTwin      removalReason = "ProcessorIDConflict"
 	removeOrphaned  removalReason = "PreviousProcessor"
+	removeBehind    removalReason = "EpochBehindState"
 )
 
 // start creates the pod of an instance.
@@ -202,6 +207,9 @@ func keep(o *observation, p *plan, holder *corev1.Pod) {
 	}
 	replaceIfOutdated(o, p, holder)
 	forgetFailures(o, p, holder)
+	if pod.CrashLooping(holder) && o.move() == nil && len(p.remove) == 0 {
+		p.doubt = holder
+	}
 }
 
 // replaceIfOutdated brings an instance of another spec to the current one, but not before that is known to make a pod.

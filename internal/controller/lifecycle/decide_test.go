@@ -61,6 +61,8 @@ func TestDecide(t *testing.T) {
 
 		// Keeping.
 		"running":                          {given(epoch(7, "a"), instancePod("a", 7)), ""},
+		"ends again and again":             {given(epoch(7, "a"), instancePod("a", 7, waiting("CrashLoopBackOff"))), "doubt a; "},
+		"the same, in a move":              {given(epoch(7, "a"), instancePod("a", 7, waiting("CrashLoopBackOff")), moves(doryv1alpha1.MigrationPlacing)), ""},
 		"unscheduled":                      {given(epoch(7, "a"), instancePod("a", 7, unscheduled)), ""},
 		"terminating":                      {given(epoch(7, "a"), instancePod("a", 7, terminating)), ""},
 		"terminating on a silent node":     {given(epoch(7, "a"), instancePod("a", 7, terminating), node("n1", nodeNotReady)), ""},

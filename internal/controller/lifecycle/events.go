@@ -35,6 +35,9 @@ func (n narrator) removing(p *doryv1alpha1.Processor, removal removal) {
 		n.recorder.Eventf(p, pod, corev1.EventTypeWarning, "ProcessorIDConflict", "Delete", "Ending pod %s: an older Processor has the same processorID", pod.Name)
 	case removeOrphaned:
 		n.recorder.Eventf(p, pod, corev1.EventTypeNormal, "InstanceReplacing", "Delete", "Ending pod %s of the previous Processor of this name", pod.Name)
+	case removeBehind:
+		n.recorder.Eventf(p, pod, corev1.EventTypeWarning, doryv1alpha1.ReasonEpochBehindState, "Delete",
+			"Ending pod %s, which cannot start from a state that was written under a higher epoch than its own: the next one gets an epoch above it", pod.Name)
 	case removeDeleted:
 		n.recorder.Eventf(p, pod, corev1.EventTypeNormal, "InstanceEnding", "Delete", "Ending pod %s because the Processor is deleted", pod.Name)
 	}

@@ -44,6 +44,10 @@ type observation struct {
 	edgeNodeUnknown bool
 	// twin is an older Processor with the same id, which goes first.
 	twin string
+	// stored is the highest epoch of the stored copies of the state; 0 before it was looked for.
+	stored int64
+	// unbelieved says of which copy the epoch is not believed; empty if there is none.
+	unbelieved string
 	// createdAt is when an earlier pass created the holder's pod, if no status tells of it yet.
 	createdAt time.Time
 	now       time.Time
@@ -249,9 +253,10 @@ func (o *observation) holder() (string, *corev1.Pod) {
 	return o.epoch.Spec.Holder, nil
 }
 
-// floor is the highest epoch seen on pods and in the status, for the day the ProcessorEpoch was deleted.
+// floor is the highest epoch seen on pods, in the status and in the stored copies, for the day the ProcessorEpoch was deleted, or
+// is older than the state that was restored.
 func (o *observation) floor() int64 {
-	var highest int64
+	highest := o.stored
 	if o.processor != nil {
 		highest = o.processor.Status.LastEpoch
 	}

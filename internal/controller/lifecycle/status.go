@@ -110,6 +110,8 @@ type view struct {
 func describe(o *observation, holder *corev1.Pod, p *plan) view {
 	no := metav1.ConditionFalse
 	switch {
+	case p.behind != nil:
+		return view{doryv1alpha1.ProcessorUnhealthy, no, p.behind.reason, p.behind.message}
 	case holder != nil && alive(holder):
 		return describePod(o, holder)
 	case o.twin != "":

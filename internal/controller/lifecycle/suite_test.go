@@ -381,3 +381,27 @@ func largeState(p *doryv1alpha1.Processor, epoch int64) doryv1alpha1.ProcessorCh
 	Expect(saved.Storage).To(Equal(doryv1alpha1.CheckpointChunks))
 	return doryv1alpha1.ProcessorCheckpoint{Time: metav1.NewTime(at), Epoch: epoch, Sequence: new(int64(9)), Checksum: saved.Checksum, Storage: saved.Storage}
 }
+
+// storeState stores a small state, as a restore from a backup does: under the epoch of another life of the processor.
+func storeState(namespace, name string, epoch int64) {
+	GinkgoHelper()
+	p := &doryv1alpha1.Processor{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	store := statestore.New(statestore.Config{Client: k8s, Reader: k8s})
+	_, err := store.Save(context.Background(), statestore.SaveRequest{
+		Key: statestore.KeyOf(p),
+		Document: statexfer.Document{Payload: []byte(`{"n": 5}`), Metadata: statexfer.Metadata{
+			Position: statexfer.Position{Epoch: epoch, Sequence: 9}, Time: time.Now(), ProcessorID: name,
+		}},
+	})
+	Expect(err).NotTo(HaveOccurred())
+}
+
+func crashLooping(ip string) corev1.PodStatus {
+	status := running(ip)
+	status.Conditions[0].Status = corev1.ConditionFalse
+	status.ContainerStatuses = []corev1.ContainerStatus{{
+		Name: pod.ContainerName, Image: "counter:1", RestartCount: 3,
+		State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: "back-off 40s"}},
+	}}
+	return status
+}

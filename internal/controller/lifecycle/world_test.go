@@ -213,6 +213,9 @@ func (p plan) String() string {
 	if p.release {
 		s.WriteString("release; ")
 	}
+	if p.doubt != nil {
+		fmt.Fprintf(&s, "doubt %s; ", p.doubt.Name)
+	}
 	if p.adopt != nil {
 		fmt.Fprintf(&s, "adopt %s; ", p.adopt.Name)
 	}

@@ -181,6 +181,8 @@ func (r *Reconciler) placeState(ctx context.Context, o *observation) (standby bo
 		return false, err
 	case result.Refused():
 		return false, fmt.Errorf("%w: %s", errStateMissing, result.Message)
+	case result.Epoch > o.epoch.Spec.Epoch:
+		return false, fmt.Errorf("%w: it was written under epoch %d, above the target's %d", errStateMissing, result.Epoch, o.epoch.Spec.Epoch)
 	}
 	return result.Elsewhere && ptr.Deref(o.processor.Status.Handoff, false), nil
 }

@@ -2,12 +2,14 @@ package migration
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/fence"
+	"github.com/dory-io/dory/internal/statestore"
 	"github.com/dory-io/dory/internal/statexfer"
 )
 
@@ -35,6 +37,7 @@ func (r *Reconciler) gather(ctx context.Context, o *observation, d decision) err
 			return err
 		}
 		k.consider(stored, "")
+		k.sawStored(stored)
 	}
 	k.gathered = true
 	if stopped {
@@ -86,6 +89,13 @@ func (k *knowledge) consider(state *statexfer.State, in string) {
 	}
 }
 
+// sawStored keeps the next epoch above the newest stored copy's.
+func (k *knowledge) sawStored(stored *statexfer.State) {
+	if stored != nil && stored.Position.Epoch <= statestore.MaxCredibleEpoch {
+		k.storedEpoch = max(k.storedEpoch, stored.Position.Epoch)
+	}
+}
+
 // under is the state as one of at least the epoch, which a process that has seen that one would otherwise not take.
 func under(state *statexfer.State, epoch int64) *statexfer.State {
 	return &statexfer.State{
@@ -124,7 +134,7 @@ func (r *Reconciler) save(ctx context.Context, o *observation, _ decision) error
 // keep makes a state durable. What can never be kept is told and not tried for ever.
 func (r *Reconciler) keep(ctx context.Context, o *observation, state *statexfer.State) error {
 	err := r.checkpoints.Save(ctx, o.processor, o.epoch, state)
-	if err == nil || !permanent(err) {
+	if err == nil || !(permanent(err) || errors.Is(err, statestore.ErrBehind)) {
 		return err
 	}
 	r.events.unkept(o, err)

@@ -2,6 +2,7 @@ package migration
 
 import (
 	"context"
+	"fmt"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/statestore"
@@ -11,7 +12,7 @@ import (
 // StateStore keeps the states of moves where checkpoints are kept.
 type StateStore struct{ Store *statestore.Store }
 
-// Save makes the state durable, unless a newer one is.
+// Save makes the state durable, unless a newer one is. One of a higher epoch than the processor has is no newer one of its own.
 func (s StateStore) Save(ctx context.Context, p *doryv1alpha1.Processor, epoch *doryv1alpha1.ProcessorEpoch, state *statexfer.State) error {
 	document := state.Document(p.ID())
 	if !state.HasPosition && epoch != nil {
@@ -21,8 +22,18 @@ func (s StateStore) Save(ctx context.Context, p *doryv1alpha1.Processor, epoch *
 	if p.Status.Checkpoint != nil {
 		req.Previous = p.Status.Checkpoint.Storage
 	}
-	_, err := s.Store.Save(ctx, req)
+	saved, err := s.Store.Save(ctx, req)
+	if err == nil && !saved.Written && saved.Version.Epoch > max(document.Metadata.Epoch, epochOf(epoch)) {
+		err = fmt.Errorf("%w: what is stored in the %s is of %s", statestore.ErrBehind, saved.Storage, saved.Version)
+	}
 	return err
+}
+
+func epochOf(epoch *doryv1alpha1.ProcessorEpoch) int64 {
+	if epoch == nil {
+		return 0
+	}
+	return epoch.Spec.Epoch
 }
 
 // Newest is the newest durable state that can be read, or nil.

@@ -13,6 +13,7 @@ import (
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/fence"
 	"github.com/dory-io/dory/internal/pod"
+	"github.com/dory-io/dory/internal/statestore"
 	"github.com/dory-io/dory/internal/statexfer"
 )
 
@@ -63,6 +64,8 @@ type knowledge struct {
 	copy             *statexfer.State
 	warmed, reserved bool
 	rehearsed        bool
+	// storedEpoch is that of the newest stored copy; 0 before it was looked for.
+	storedEpoch int64
 	// drawn is the number that the target's epoch is to get; 0 before it was drawn.
 	drawn int64
 	// final is the state to go on from; restored is what the target said to it, and held says that this process of the
@@ -301,11 +304,15 @@ func (o *observation) policy() *doryv1alpha1.Processor {
 	return o.processor
 }
 
-// floor is the highest epoch seen anywhere.
+// floor is the highest epoch seen anywhere. What the status says of the last checkpoint is read instead of the stored copies,
+// which must not cost the handoff time.
 func (o *observation) floor() int64 {
-	var highest int64
+	highest := o.know.storedEpoch
 	if o.processor != nil {
-		highest = o.processor.Status.LastEpoch
+		highest = max(highest, o.processor.Status.LastEpoch)
+		if last := o.processor.Status.Checkpoint; last != nil && last.Epoch <= statestore.MaxCredibleEpoch {
+			highest = max(highest, last.Epoch)
+		}
 	}
 	for _, p := range []*corev1.Pod{o.source, o.target, o.holder} {
 		highest = max(highest, pod.EpochOf(p))
