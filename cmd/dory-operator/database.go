@@ -2,12 +2,26 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
+	"github.com/dory-io/dory/internal/controller/databasesecret"
 	"github.com/dory-io/dory/internal/controller/dbsync"
 )
+
+// addFollower takes up a database whose Secret comes later.
+func (o *operator) addFollower(context.Context) error {
+	if !o.options.followSecret {
+		return nil
+	}
+	namespace := ownNamespace(o.options.leaderElectNS)
+	if namespace == "" {
+		return errors.New("--follow-database-secret outside of a cluster needs --leader-election-namespace, where the Secret and the Deployment are")
+	}
+	return databasesecret.Add(o.manager, namespace, o.options.databaseURL)
+}
 
 // addDatabase lets db-sync migrate the database before it reads it. Every leader may do so: an advisory lock lets
 // one at a time.

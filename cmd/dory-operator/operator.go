@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilrand "k8s.io/apimachinery/pkg/util/rand"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -61,7 +62,7 @@ func newOperator(ctx context.Context, opts options) (*operator, error) {
 	o.issuer = fence.NewIssuer(o.manager.GetClient(), o.ledger(), o.clock)
 	o.processors = statexfer.NewClient(statexfer.ClientConfig{Clock: o.clock})
 	o.states = statestore.New(statestore.Config{Client: o.manager.GetClient(), Reader: o.manager.GetAPIReader(), Database: o.largeStates()})
-	for _, add := range []func(context.Context) error{o.addHealth, o.addLifecycle, o.addConfigChange, o.addCheckpoints, o.addDrain, o.addMigrations, o.addPlacement, o.addDatabase, o.addWebhook, o.addResponder} {
+	for _, add := range []func(context.Context) error{o.addHealth, o.addLifecycle, o.addConfigChange, o.addCheckpoints, o.addDrain, o.addMigrations, o.addPlacement, o.addDatabase, o.addFollower, o.addWebhook, o.addResponder} {
 		if err := add(ctx); err != nil {
 			return nil, err
 		}
@@ -94,7 +95,11 @@ func newManager(opts options) (ctrl.Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("starting the operator: %w", err)
 	}
-	return manager, nil
+	_, err = manager.GetRESTMapper().RESTMapping(doryv1alpha1.GroupVersion.WithKind("Processor").GroupKind())
+	if meta.IsNoMatchError(err) {
+		return nil, fmt.Errorf("the CRDs are not there, `kubectl apply --server-side -k config/foundation` makes them: %w", err)
+	}
+	return manager, nil // Whatever else is wrong with the API server, it is tried again.
 }
 
 func newScheme() (*runtime.Scheme, error) {
@@ -109,7 +114,7 @@ func newScheme() (*runtime.Scheme, error) {
 
 func (o *operator) openStore() error {
 	if o.options.databaseURL == "" {
-		ctrl.Log.Info("no --database-url: running on custom resources alone")
+		ctrl.Log.Info("no --database-url: running on custom resources alone", "followsSecret", o.options.followSecret)
 		return nil
 	}
 	var err error

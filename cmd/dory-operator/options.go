@@ -19,6 +19,7 @@ import (
 type options struct {
 	databaseURL       string
 	databaseDirectURL string
+	followSecret      bool
 	resyncInterval    time.Duration
 	maxDeletionShare  float64
 
@@ -71,6 +72,7 @@ func parseOptions(args []string, lookupEnv func(string) (string, bool), stderr i
 func (o *options) register(flags *flag.FlagSet) {
 	flags.StringVar(&o.databaseURL, "database-url", "", "PostgreSQL URL of the desired state (or environment DORY_DATABASE_URL). Empty: custom resources alone.")
 	flags.StringVar(&o.databaseDirectURL, "database-direct-url", "", "URL past a transaction-pooling proxy, for LISTEN and migrations (or environment DORY_DATABASE_DIRECT_URL). Default: --database-url.")
+	flags.BoolVar(&o.followSecret, "follow-database-secret", false, "Start Deployment dory-operator anew when the URL in Secret dory-database is another one than this process was started with; config/manager sets it.")
 	flags.DurationVar(&o.resyncInterval, "resync-interval", 30*time.Second, "How often all rows and all objects are compared.")
 	flags.Float64Var(&o.maxDeletionShare, "max-deletion-share", 0.2, "The largest share of the database-owned objects that a resync may delete without a person's approval: above 0, up to 1.")
 	flags.StringVar(&o.imagePullSecret, "image-pull-secret", "ecr-registry-secret", "Name of the image pull secret to use in namespaces that have it. Empty: none.")
