@@ -33,6 +33,14 @@ demo: ## Bring up a local cluster, install Dory as a user would, and show what i
 demo-down: ## Remove what the demo left: Dory from a cluster of yours, or the whole local cluster.
 	@hack/demo/demo down
 
+.PHONY: install
+install: ## Install Dory into the cluster of the current kubectl context, or upgrade it (DORY_IMAGE=registry/dory-operator:1.0).
+	@DORY_IMAGE=$(DORY_IMAGE) hack/install/install install
+
+.PHONY: uninstall
+uninstall: ## Remove the operator once its processors have saved their state and ended (PROCESSORS=keep|delete, PURGE=1).
+	@PROCESSORS=$(PROCESSORS) PURGE=$(PURGE) hack/install/install uninstall
+
 ##@ Test it
 
 .PHONY: test

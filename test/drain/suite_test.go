@@ -150,7 +150,7 @@ func (s *servers) startControlPlane(ctx context.Context) error {
 	if s.operatorConfig, err = s.user(operatorUser); err != nil {
 		return err
 	}
-	for _, args := range []string{"apply --server-side -k " + filepath.Join(s.root, "config", "default"), "wait --for=condition=Established --timeout=30s crd --all"} {
+	for _, args := range []string{"apply --server-side -k " + filepath.Join(s.root, "config", "foundation"), "apply --server-side -k " + filepath.Join(s.root, "config", "default"), "wait --for=condition=Established --timeout=30s crd --all"} {
 		if output, err := s.kubectl(ctx, strings.Fields(args)...); err != nil {
 			return fmt.Errorf("kubectl %s: %w\n%s", args, err, output)
 		}

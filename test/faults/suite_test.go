@@ -153,7 +153,7 @@ func (s *servers) startControlPlane(ctx context.Context) error {
 	if s.kubeconfig, err = s.user(operatorUser); err != nil {
 		return err
 	}
-	for _, args := range []string{"apply --server-side -k " + filepath.Join(s.root, "config", "default"), "wait --for=condition=Established --timeout=30s crd --all"} {
+	for _, args := range []string{"apply --server-side -k " + filepath.Join(s.root, "config", "foundation"), "apply --server-side -k " + filepath.Join(s.root, "config", "default"), "wait --for=condition=Established --timeout=30s crd --all"} {
 		cmd := exec.CommandContext(ctx, s.bin("kubectl"), append([]string{"--kubeconfig", admin}, strings.Fields(args)...)...)
 		if output, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("kubectl %s: %w\n%s", args, err, output)

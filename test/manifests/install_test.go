@@ -115,6 +115,8 @@ var _ = Describe("config/default", func() {
 		Entry("read the key of the state tokens", "dory-system", "get", "", "secrets", "dory-state-token-key"),
 		Entry("make and replace the webhook's certificate", "dory-system", "update", "", "secrets", "dory-webhook-cert"),
 		Entry("hear of the webhook's certificate", "dory-system", "watch", "", "secrets", "dory-webhook-cert"),
+		Entry("hear of the database's URL", "dory-system", "watch", "", "secrets", "dory-database"),
+		Entry("start itself anew", "dory-system", "patch", "apps", "deployments", "dory-operator"),
 		Entry("have the API server trust the webhook", "", "patch", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "dory-eviction"),
 		Entry("give a namespace its state token", "default", "update", "", "secrets", "dory-state-token"),
 		Entry("say what it does", "default", "create", "events.k8s.io", "events", ""),
@@ -137,6 +139,9 @@ var _ = Describe("config/default", func() {
 		Entry("read secrets", "default", "get", "", "secrets", "somebody-elses"),
 		Entry("read the key of the state tokens anywhere else", "default", "get", "", "secrets", "dory-state-token-key"),
 		Entry("read the webhook's key anywhere else", "default", "get", "", "secrets", "dory-webhook-cert"),
+		Entry("hear of a database's URL anywhere else", "default", "get", "", "secrets", "dory-database"),
+		Entry("start anything else anew", "dory-system", "patch", "apps", "deployments", "somebody-elses"),
+		Entry("start anything anew anywhere else", "default", "patch", "apps", "deployments", "dory-operator"),
 		Entry("change other webhooks", "", "patch", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "somebody-elses"),
 		Entry("make webhooks", "", "create", "admissionregistration.k8s.io", "validatingwebhookconfigurations", ""),
 		Entry("list the states of the cluster", "", "list", "", "configmaps", ""),
@@ -241,7 +246,12 @@ var _ = Describe("config/default", func() {
 // defaultKustomization is config/default as a user would edit it.
 func defaultKustomization() string {
 	GinkgoHelper()
-	text, err := os.ReadFile(filepath.Join(configDir, "default", "kustomization.yaml"))
+	return readConfig("default", "kustomization.yaml")
+}
+
+func readConfig(path ...string) string {
+	GinkgoHelper()
+	text, err := os.ReadFile(filepath.Join(append([]string{configDir}, path...)...))
 	Expect(err).NotTo(HaveOccurred())
 	return string(text)
 }

@@ -62,9 +62,11 @@ var _ = BeforeSuite(func(ctx context.Context) {
 	kubectl, err = kubectlAs(testEnv)
 	Expect(err).NotTo(HaveOccurred())
 
-	out, err := kubectl("apply", "--server-side", "-k", filepath.Join(configDir, "default"))
-	Expect(err).NotTo(HaveOccurred(), out)
-	out, err = kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
+	for _, part := range []string{"foundation", "default"} {
+		out, err := kubectl("apply", "--server-side", "-k", filepath.Join(configDir, part))
+		Expect(err).NotTo(HaveOccurred(), out)
+	}
+	out, err := kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
 	Expect(err).NotTo(HaveOccurred(), out)
 	waitForPolicies(ctx)
 })
@@ -72,6 +74,7 @@ var _ = BeforeSuite(func(ctx context.Context) {
 // waitForPolicies returns when the API server enforces the policies, which takes it a moment after they were created.
 func waitForPolicies(ctx context.Context) {
 	Eventually(func(g Gomega) {
+		g.Expect(admin.Delete(ctx, named("apiextensions.k8s.io/v1", "CustomResourceDefinition", "edgenodes.dory.io"), client.DryRunAll)).NotTo(Succeed())
 		g.Expect(admin.Create(ctx, object(ownedProcessor("probe")), client.DryRunAll)).NotTo(Succeed())
 		g.Expect(admin.Create(ctx, object(epochOf("probe", 1, "pod-1")), client.DryRunAll)).NotTo(Succeed())
 		g.Expect(admin.Create(ctx, object(processorWithDivisor("1e1.5")), client.DryRunAll)).NotTo(Succeed())

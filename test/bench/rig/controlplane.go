@@ -79,6 +79,7 @@ func (r *Rig) serviceAccount(ctx context.Context, namespace, name string) (strin
 // install applies what a user applies. The operator's Deployment goes again: the operator runs as a process here.
 func (r *Rig) install(ctx context.Context) error {
 	for _, args := range [][]string{
+		{"apply", "--server-side", "-k", filepath.Join(r.options.Root, "config", "foundation")},
 		{"apply", "--server-side", "-k", filepath.Join(r.options.Root, "config", "default")},
 		{"wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"},
 	} {
