@@ -16,7 +16,7 @@ manifests() {
 		images:
 		- name: dory-operator
 		  newName: ${image%:*}
-		  newTag: ${image##*:}
+		  newTag: "${image##*:}"
 	YAML
 	echo "$directory"
 }

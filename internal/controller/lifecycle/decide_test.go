@@ -35,6 +35,12 @@ func TestDecide(t *testing.T) {
 	}
 	revisionOf := func(name string) string { return pod.Revision(given(withProcessor(image(name))).processor, "")[:8] }
 	noEdgeNode := func(o *observation) { o.edgeNodeUnknown = true }
+	looping := func(p *corev1.Pod) {
+		notReady(time.Minute)(p)
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{{
+			Name: pod.ContainerName, RestartCount: 3, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}},
+		}}
+	}
 	for name, test := range map[string]struct {
 		given *observation
 		want  string
@@ -61,8 +67,8 @@ func TestDecide(t *testing.T) {
 
 		// Keeping.
 		"running":                          {given(epoch(7, "a"), instancePod("a", 7)), ""},
-		"ends again and again":             {given(epoch(7, "a"), instancePod("a", 7, waiting("CrashLoopBackOff"))), "doubt a; "},
-		"the same, in a move":              {given(epoch(7, "a"), instancePod("a", 7, waiting("CrashLoopBackOff")), moves(doryv1alpha1.MigrationPlacing)), ""},
+		"ends again and again":             {given(epoch(7, "a"), instancePod("a", 7, looping)), "doubt a; "},
+		"the same, in a move":              {given(epoch(7, "a"), instancePod("a", 7, looping), moves(doryv1alpha1.MigrationPlacing)), ""},
 		"unscheduled":                      {given(epoch(7, "a"), instancePod("a", 7, unscheduled)), ""},
 		"terminating":                      {given(epoch(7, "a"), instancePod("a", 7, terminating)), ""},
 		"terminating on a silent node":     {given(epoch(7, "a"), instancePod("a", 7, terminating), node("n1", nodeNotReady)), ""},
