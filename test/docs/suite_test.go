@@ -85,8 +85,10 @@ func startWorld(environment *envtest.Environment) (stop func(), err error) {
 
 // furnish installs Dory and makes the objects of furniture.yaml.
 func furnish() error {
-	if _, err := kubectl("", "apply", "--server-side", "-k", filepath.Join(root, "config", "default")); err != nil {
-		return err
+	for _, part := range []string{"foundation", "default"} {
+		if _, err := kubectl("", "apply", "--server-side", "-k", filepath.Join(root, "config", part)); err != nil {
+			return err
+		}
 	}
 	if _, err := kubectl("", "wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"); err != nil {
 		return err
