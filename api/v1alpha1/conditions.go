@@ -137,6 +137,8 @@ const (
 	ReasonQuotaExceeded = "QuotaExceeded"
 	// ReasonLastMoveFailed: the last move with the spec that the next one would use was given up, and nothing has changed since.
 	ReasonLastMoveFailed = "LastMoveFailed"
+	// ReasonNotKnown: it could not be found out whether the processor can be moved.
+	ReasonNotKnown = "NotKnown"
 	// ReasonPinnedToEdgeNode: spec.placement.edgeNode lets the processor run on one node alone.
 	ReasonPinnedToEdgeNode = "PinnedToEdgeNode"
 	// ReasonFallbackForbidden: the processor cannot move while it works, and spec.migration.drainFallback is Never.
@@ -153,6 +155,8 @@ const (
 	ReasonCheckpointCurrent = "CheckpointCurrent"
 	// ReasonCheckpointFailing: the state cannot be captured or stored, several times in a row.
 	ReasonCheckpointFailing = "CheckpointFailing"
+	// ReasonStateTooLarge: the instance's state is above what can be captured, for a checkpoint as well as for a move.
+	ReasonStateTooLarge = "StateTooLarge"
 	// ReasonStateNotRestored: the instance started without its state, and that could not be restored. No checkpoint is
 	// taken meanwhile, because it would replace the state that was lost.
 	ReasonStateNotRestored = "StateNotRestored"

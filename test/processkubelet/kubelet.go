@@ -216,6 +216,13 @@ func (k *Kubelet) SetProgram(image string, program Program) {
 	k.programs[image] = program
 }
 
+// RemoveProgram takes an image away from what starts from now on.
+func (k *Kubelet) RemoveProgram(image string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.programs, image)
+}
+
 // SetDelays slows down whatever begins from now on.
 func (k *Kubelet) SetDelays(delays Delays) {
 	k.mu.Lock()

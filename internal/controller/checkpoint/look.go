@@ -31,7 +31,11 @@ func (r *Reconciler) look(ctx context.Context, o *observation, e *entry) outcome
 	state, began, err := r.capture(ctx, o, e)
 	if err != nil {
 		r.metrics.result(resultCaptureFailed)
-		return outcome{err: err}
+		out := outcome{err: err}
+		if errors.Is(err, statexfer.ErrTooLarge) {
+			out.reason = doryv1alpha1.ReasonStateTooLarge // No move can have it either.
+		}
+		return out
 	}
 	if !first && e.suspects(state, began) {
 		if e.holds++; e.holds <= maxHolds {

@@ -18,6 +18,8 @@ type conclusion struct {
 	Answer
 	// attempt is the ProcessorMigration to make.
 	attempt *doryv1alpha1.ProcessorMigration
+	// displaces is the move that has to give way to the attempt, or to one that waits already.
+	displaces *cancellation
 	// processor is what it moves.
 	processor *doryv1alpha1.Processor
 	// doubtful says that the attempt, or the wait for it, comes after one that did not get through.
@@ -49,6 +51,9 @@ func conclude(r Request, v *view) conclusion {
 		return allow(reason, message)
 	}
 	if m := v.active(); m != nil {
+		if c, yields := v.displace(m); yields {
+			return c
+		}
 		if c, part := v.partOf(m); part {
 			return c
 		}
@@ -189,7 +194,7 @@ func targetText(m *doryv1alpha1.ProcessorMigration) string {
 // tried is the answer to whoever only tries. Whatever is known to be in the way is told; a move that nobody begins is not
 // waited for.
 func (v *view) tried(c conclusion) conclusion {
-	c.attempt = nil
+	c.attempt, c.displaces = nil, nil
 	if c.Allowed || c.doubtful {
 		return c
 	}
@@ -198,7 +203,7 @@ func (v *view) tried(c conclusion) conclusion {
 		return c
 	}
 	switch c.Reason {
-	case ReasonQueued, ReasonMoving, ReasonRetiring:
+	case ReasonQueued, ReasonMoving, ReasonRetiring, ReasonFallingBack:
 		c.Allowed, c.Reason = true, ReasonWouldMove
 	}
 	return c

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -84,6 +85,13 @@ func checkpointed(v *view) {
 func foretold(status metav1.ConditionStatus, reason string) change {
 	return aProcessor(func(p *doryv1alpha1.Processor) {
 		p.Status.Conditions = append(p.Status.Conditions, metav1.Condition{Type: doryv1alpha1.ConditionMigratable, Status: status, Reason: reason, Message: "because"})
+	})
+}
+
+// pinnedTo names the node of every pod.
+func pinnedTo(node string) change {
+	return aProcessor(func(p *doryv1alpha1.Processor) {
+		p.Spec.PodTemplate = &doryv1alpha1.PodTemplateOverlay{Spec: &runtime.RawExtension{Raw: []byte(`{"nodeName":"` + node + `"}`)}}
 	})
 }
 
@@ -182,6 +190,9 @@ func (c conclusion) String() string {
 		if c.attempt.Spec.Strategy != "" {
 			words = append(words, string(c.attempt.Spec.Strategy))
 		}
+	}
+	if c.displaces != nil {
+		words = append(words, "instead of", c.displaces.migration.Name)
 	}
 	if c.after > 0 {
 		words = append(words, "after", c.after.String())
@@ -389,6 +400,17 @@ func TestAnswerToOneAttemptAfterTheOther(t *testing.T) {
 		"a restart again, and no other node":       {given(nowhere, attempt(2, 80*second, stopAndCopy, failed(10*second, "DeadlineExceeded"), noNode)), "wait Waiting after 5s"},
 		"a fallback, and no other node":            {given(nowhere, attempt(1, 80*second, failed(5*second, "StateRefused"))), "wait Waiting after 5s"},
 		"a move, and no other node":                {given(nowhere), "wait Queued make 1"},
+		"the template names its node":              {given(pinnedTo("n1")), "wait Waiting after 1m0s"},
+		"the template names another":               {given(pinnedTo("n2")), "wait Waiting after 1m0s"},
+		"and it failed before":                     {given(pinnedTo("n1"), attempt(1, 80*second, failed(0, "TargetLost"))), "wait Waiting after 1m0s"},
+		"it can only be restarted":                 {given(foretold("True", doryv1alpha1.ReasonRestartOnly)), "wait FallingBack make 1 StopAndCopy"},
+		"so it was, of an older spec":              {given(foretold("True", doryv1alpha1.ReasonRestartOnly), aProcessor(func(p *doryv1alpha1.Processor) { p.Generation++ })), "wait Queued make 1"},
+		"it can only be, and nobody waits":         {given(settled, foretold("True", doryv1alpha1.ReasonRestartOnly)), "wait Waiting after 1m0s"},
+		"it can only be, and must not":             {given(never, foretold("False", doryv1alpha1.ReasonFallbackForbidden)), "wait Waiting after 1m0s"},
+		"it can only be, and no other node":        {given(nowhere, foretold("True", doryv1alpha1.ReasonRestartOnly)), "wait Waiting after 5s"},
+		"its state is too large":                   {given(foretold("False", doryv1alpha1.ReasonStateTooLarge)), "wait FallingBack make 1 StopAndCopy"},
+		"its state is too large, and must not":     {given(never, foretold("False", doryv1alpha1.ReasonStateTooLarge)), "wait Waiting after 1m0s"},
+		"a quota was full at rest":                 {given(foretold("True", doryv1alpha1.ReasonQuotaExceeded)), "wait Queued make 1"},
 		"no room in a quota":                       {given(attempt(1, 11*second, failed(0, "TargetOverQuota"), noNode)), "wait Waiting after 1s"},
 		"no room in a quota, again":                {given(attempt(1, 12*second, failed(second, "TargetOverQuota"), noNode)), "wait Queued make 2"},
 		"no room in a quota for too long":          {given(attempt(4, 11*second, since(75*second), failed(0, "TargetOverQuota"), noNode)), "wait FallingBack make 5 StopAndCopy"},

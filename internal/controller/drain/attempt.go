@@ -89,6 +89,9 @@ func waited(m *doryv1alpha1.ProcessorMigration) bool {
 
 // next answers for the instance that acts. It is not ended for an attempt that finds no place: that would win nothing.
 func (v *view) next() conclusion {
+	if hindrance := pinned(v.processor); hindrance != nil {
+		return v.stay(hindrance.Message)
+	}
 	c := v.proceed()
 	if c.attempt == nil || !v.stops(c.attempt) {
 		return c
@@ -109,14 +112,14 @@ func (v *view) stops(attempt *doryv1alpha1.ProcessorMigration) bool {
 func (v *view) mayStop() bool {
 	attempts := v.attempts()
 	failed := len(attempts) > 0 && attempts[len(attempts)-1].Ended()
-	return failed || v.processor.MigrationStrategy() == doryv1alpha1.MigrationStopAndCopy
+	return failed || v.processor.MigrationStrategy() == doryv1alpha1.MigrationStopAndCopy || v.moveless() != nil
 }
 
 // proceed says what comes after the attempts that there are: another one is made, unless none can help.
 func (v *view) proceed() conclusion {
 	attempts := v.attempts()
 	if len(attempts) == 0 {
-		return v.try(1, v.now, "", "the move begins")
+		return v.first()
 	}
 	last := attempts[len(attempts)-1]
 	number := numberOf(last.Name)
@@ -157,6 +160,10 @@ func (v *view) again(last *doryv1alpha1.ProcessorMigration, number int) conclusi
 		return v.letGo(last)
 	case why == unbegun, why == sourceless, why == disturbed && !late:
 		return v.retry(last, number, since, last.Spec.Strategy, hitchDelay)
+	case why == crowded && !stopped && !v.mayRestart() && !v.settled:
+		c := v.retry(last, number, since, last.Spec.Strategy, retryDelay)
+		c.Message += ". Only a restart would do, and spec.migration.drainFallback is Never"
+		return c
 	case stopped, !v.mayRestart(), why == broken && !late:
 		return v.retry(last, number, since, last.Spec.Strategy, retryDelay)
 	default:
@@ -164,15 +171,59 @@ func (v *view) again(last *doryv1alpha1.ProcessorMigration, number int) conclusi
 	}
 }
 
+// stay lets the asker wait for a person: no attempt could get through.
+func (v *view) stay(why string) conclusion {
+	c := v.refuse(ReasonWaiting, nil, fmt.Sprintf("%s of Processor %s: nothing is moved, because it would not get through: %s", triggered, v.name(), why))
+	c.after, c.doubtful = lastDelay, true
+	return c
+}
+
+// foretold is what the condition Migratable says about the present spec; nil where it says nothing.
+func (v *view) foretold() *metav1.Condition {
+	c := meta.FindStatusCondition(v.processor.Status.Conditions, doryv1alpha1.ConditionMigratable)
+	if c == nil || c.ObservedGeneration != v.processor.Generation {
+		return nil
+	}
+	return c
+}
+
+// moveless is the condition Migratable where it says for certain that the processor cannot be moved while it works. A quota may
+// have got room since.
+func (v *view) moveless() *metav1.Condition {
+	known := v.foretold()
+	if known == nil {
+		return nil
+	}
+	switch known.Reason {
+	case doryv1alpha1.ReasonRestartOnly, doryv1alpha1.ReasonFallbackForbidden, doryv1alpha1.ReasonStateTooLarge:
+		return known
+	}
+	return nil
+}
+
+// first is the first attempt. Where it is known that the processor cannot be moved while it works, nothing is started for that.
+func (v *view) first() conclusion {
+	known := v.moveless()
+	switch {
+	case known == nil, v.processor.MigrationStrategy() == doryv1alpha1.MigrationStopAndCopy:
+		return v.try(1, v.now, "", "the move begins")
+	case !v.mayRestart():
+		return v.stay(known.Message)
+	}
+	c := v.try(1, v.now, doryv1alpha1.MigrationStopAndCopy, "the processor is restarted elsewhere from its state: "+known.Message)
+	c.Reason, c.doubtful = ReasonFallingBack, known.Status != metav1.ConditionTrue
+	return c
+}
+
 // restartOnly says that the processor cannot be moved while it works, as its condition Migratable has it.
 func (v *view) restartOnly() bool {
-	c := meta.FindStatusCondition(v.processor.Status.Conditions, doryv1alpha1.ConditionMigratable)
+	c := v.foretold()
 	return c != nil && c.Status == metav1.ConditionTrue && c.Reason == doryv1alpha1.ReasonRestartOnly
 }
 
 // overQuota says that there was no room in a quota either while nothing else moved.
 func (v *view) overQuota() bool {
-	c := meta.FindStatusCondition(v.processor.Status.Conditions, doryv1alpha1.ConditionMigratable)
+	c := v.foretold()
 	return c != nil && c.Reason == doryv1alpha1.ReasonQuotaExceeded
 }
 

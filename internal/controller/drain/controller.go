@@ -120,7 +120,7 @@ func (r *Reconciler) act(ctx context.Context, o *observation, p plan) error {
 	}
 	for _, c := range p.attempts {
 		if err := r.maker.make(ctx, order{
-			attempt: c.attempt, processor: c.processor, node: o.name, by: "drain", message: c.Message, fallback: c.Reason == ReasonFallingBack,
+			attempt: c.attempt, displaces: c.displaces, processor: c.processor, node: o.name, by: "drain", message: c.Message, fallback: c.Reason == ReasonFallingBack,
 		}); err != nil {
 			failed = append(failed, err)
 		}

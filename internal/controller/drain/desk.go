@@ -148,7 +148,7 @@ func (d *Desk) admit(c *conclusion) {
 
 // follow does what the answer promises.
 func (d *Desk) follow(r Request, v *view, c conclusion) {
-	if c.attempt != nil {
+	if c.attempt != nil || c.displaces != nil {
 		d.orders.add(v.order(c, r.By))
 	}
 	if c.Reason == ReasonRestartsFromCheckpoint {
@@ -160,7 +160,7 @@ func (v *view) order(c conclusion, by string) order {
 	if by == "" {
 		by = "somebody"
 	}
-	return order{attempt: c.attempt, processor: v.processor, node: v.pod.Spec.NodeName, by: by, message: c.Message, fallback: c.Reason == ReasonFallingBack}
+	return order{attempt: c.attempt, displaces: c.displaces, processor: v.processor, node: v.pod.Spec.NodeName, by: by, message: c.Message, fallback: c.Reason == ReasonFallingBack}
 }
 
 // Withdraw takes a request back: a move that was made for it and is not committed is rolled back, unless the pod's node is
@@ -177,7 +177,7 @@ func (d *Desk) Withdraw(ctx context.Context, r Request) error {
 		if m.Ended() || settledFate(m) || v.committed(m) {
 			continue
 		}
-		c := cancellation{m, v.processor, "", EventWithdrawn, fmt.Sprintf("ProcessorMigration %s is called off: pod %s may stay", m.Name, v.pod.Name)}
+		c := cancellation{migration: m, processor: v.processor, reason: EventWithdrawn, message: fmt.Sprintf("ProcessorMigration %s is called off: pod %s may stay", m.Name, v.pod.Name)}
 		if err := callOff(ctx, d.client, c); err != nil {
 			return err
 		}
@@ -191,6 +191,9 @@ func callOff(ctx context.Context, c client.Client, what cancellation) error {
 	body := `{"spec":{"cancel":true}}`
 	if what.misledTo != "" { // The next attempt goes by it.
 		body = fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}},"spec":{"cancel":true}}`, doryv1alpha1.AnnotationMisledTo, what.misledTo)
+	}
+	if what.supersededBy != "" { // Its status is to say so.
+		body = fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}},"spec":{"cancel":true}}`, doryv1alpha1.AnnotationSupersededBy, what.supersededBy)
 	}
 	patch := client.RawPatch(types.MergePatchType, []byte(body))
 	m := &doryv1alpha1.ProcessorMigration{}

@@ -22,6 +22,8 @@ const (
 	EventLetGo = "DrainRestartsFromCheckpoint"
 	// EventUnplaceable: no node takes an instance that is to leave its node.
 	EventUnplaceable = "DrainUnplaceable"
+	// EventSuperseded: a move is called off that finds no node, because a drain cannot wait for it.
+	EventSuperseded = "MoveSupersededByDrain"
 	// EventMisled: a move is called off that leads onto a node which is being left.
 	EventMisled = "MoveLedToDrainedNode"
 	// EventWithdrawn: a move is called off because its node is not being left any more.
@@ -52,7 +54,7 @@ func (n narrator) letGo(v *view, message string) {
 
 // unplaceable tells all who may look: whoever has the pod, the processor, or the node before him.
 func (n narrator) unplaceable(o *observation, s stuck) {
-	message := short(fmt.Sprintf("Pod %s is to leave node %s and works on there, because no other node takes it: %s", s.view.pod.Name, o.name, s.message))
+	message := short(fmt.Sprintf("Pod %s is to leave node %s and works on there: %s", s.view.pod.Name, o.name, s.message))
 	n.recorder.Eventf(s.view.pod, s.view.processor, corev1.EventTypeWarning, EventUnplaceable, "Drain", "%s", message)
 	n.recorder.Eventf(s.view.processor, s.view.pod, corev1.EventTypeWarning, EventUnplaceable, "Drain", "%s", message)
 	if o.node != nil {

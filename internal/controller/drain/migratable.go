@@ -2,6 +2,7 @@ package drain
 
 import (
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -11,9 +12,36 @@ import (
 	"github.com/dory-io/dory/internal/pod"
 )
 
+// outlook is what is known about a processor's next move, beside the Processor itself.
+type outlook struct {
+	nodes []*corev1.Node
+	// revision is that of the pod that works, and of the one that a drain would make; empty where it is not known.
+	revision string
+	// moves are all of the Processor.
+	moves []*doryv1alpha1.ProcessorMigration
+	// trial is nil where nothing was tried.
+	trial    *trial
+	instance string
+	now      time.Time
+}
+
+func (o outlook) instanceName() string {
+	if o.instance == "" {
+		return "that works"
+	}
+	return o.instance
+}
+
+// obstacle is what stands in the way of a move while the processor works.
+type obstacle struct {
+	reason, message string
+	// restart says that the processor can be restarted elsewhere all the same: its old pod makes room for the new one.
+	restart bool
+}
+
 // migratable says whether a drain of the instance's node would get through. It is nil where there is nothing to say yet: no
 // instance has ever been ready.
-func migratable(p *doryv1alpha1.Processor, nodes []*corev1.Node) *metav1.Condition {
+func migratable(p *doryv1alpha1.Processor, o outlook) *metav1.Condition {
 	current := meta.FindStatusCondition(p.Status.Conditions, doryv1alpha1.ConditionMigratable)
 	ready := meta.FindStatusCondition(p.Status.Conditions, doryv1alpha1.ConditionReady)
 	isReady := ready != nil && ready.Status == metav1.ConditionTrue
@@ -29,14 +57,70 @@ func migratable(p *doryv1alpha1.Processor, nodes []*corev1.Node) *metav1.Conditi
 	case !isReady:
 		return no(doryv1alpha1.ReasonNotReady, "the instance is not ready, so that it cannot hand over its state")
 	}
-	if hindrance := placeless(p, instanceNode(p), nodes); hindrance != nil {
+	if hindrance := placeless(p, instanceNode(p), o.nodes); hindrance != nil {
 		return hindrance
 	}
 	if checkpointed := meta.FindStatusCondition(p.Status.Conditions, doryv1alpha1.ConditionCheckpointed); checkpointed != nil && checkpointed.Status == metav1.ConditionFalse {
 		return no(checkpointed.Reason, "the state cannot be had, which a move needs, too: "+checkpointed.Message)
 	}
+	if last := lastFailure(o); last != nil {
+		return no(last.reason, last.message)
+	}
+	if found := o.trial.said(o); found != nil {
+		return found.judged(p)
+	}
+	if o.trial != nil && o.trial.unknown != "" {
+		return condition(p, metav1.ConditionUnknown, doryv1alpha1.ReasonNotKnown, "whether the API server takes a second pod of the processor could not be asked: "+o.trial.unknown)
+	}
 	return manner(p)
 }
+
+// judged says what the drain's policy makes of an obstacle.
+func (o *obstacle) judged(p *doryv1alpha1.Processor) *metav1.Condition {
+	switch {
+	case !o.restart, p.MigrationStrategy() == doryv1alpha1.MigrationStopAndCopy && o.reason == doryv1alpha1.ReasonRestartOnly:
+		status := metav1.ConditionFalse
+		if o.restart {
+			status = metav1.ConditionTrue
+		}
+		return condition(p, status, o.reason, o.message)
+	case p.MigrationStrategy() != doryv1alpha1.MigrationStopAndCopy && p.DrainFallback() == doryv1alpha1.DrainFallbackNever:
+		reason := o.reason
+		if reason == doryv1alpha1.ReasonRestartOnly {
+			reason = doryv1alpha1.ReasonFallbackForbidden
+		}
+		return condition(p, metav1.ConditionFalse, reason, o.message+". Only a restart would do, and spec.migration.drainFallback is Never")
+	}
+	return condition(p, metav1.ConditionTrue, o.reason, o.message+". A drain ends the instance, and starts it elsewhere from its state")
+}
+
+// lastFailure is why the last move of this pod did not get through, where the next one with the same spec would meet the same.
+func lastFailure(o outlook) *obstacle {
+	var last *doryv1alpha1.ProcessorMigration
+	for _, m := range o.moves {
+		if m.Ended() && m.Status.SourcePod == o.instance && m.Status.Revision == o.revision && (last == nil || last.CreationTimestamp.Before(&m.CreationTimestamp)) {
+			last = m
+		}
+	}
+	if last == nil || last.Status.Phase != doryv1alpha1.MigrationRolledBack {
+		return nil
+	}
+	switch last.Status.Reason {
+	case doryv1alpha1.MigrationReasonStateRefused, doryv1alpha1.MigrationReasonTargetInvalid, doryv1alpha1.MigrationReasonTargetHasNoHandoff,
+		doryv1alpha1.MigrationReasonTargetNotReady, doryv1alpha1.MigrationReasonTargetImage, doryv1alpha1.MigrationReasonStateTooLarge,
+		doryv1alpha1.MigrationReasonStateInvalid, doryv1alpha1.MigrationReasonStateUnauthorized:
+	default:
+		return nil
+	}
+	if ended := last.Status.CompletionTime; ended != nil && o.now.Sub(ended.Time) > failureMemory {
+		return nil
+	}
+	return &obstacle{reason: doryv1alpha1.ReasonLastMoveFailed, message: fmt.Sprintf(
+		"the last move with this spec, ProcessorMigration %s, was given up (%s): %s", last.Name, last.Status.Reason, last.Status.Message)}
+}
+
+// failureMemory is for how long a move that failed speaks against the next. Registries and states change.
+const failureMemory = time.Hour
 
 func condition(p *doryv1alpha1.Processor, status metav1.ConditionStatus, reason, message string) *metav1.Condition {
 	return &metav1.Condition{Type: doryv1alpha1.ConditionMigratable, Status: status, Reason: reason, Message: message, ObservedGeneration: p.Generation}
@@ -69,11 +153,27 @@ func instanceNode(p *doryv1alpha1.Processor) string {
 	return p.Status.Instance.Node
 }
 
+// pinned says that every pod of the processor is for one node.
+func pinned(p *doryv1alpha1.Processor) *metav1.Condition {
+	if p.Spec.Placement != nil && p.Spec.Placement.EdgeNode != "" {
+		return condition(p, metav1.ConditionFalse, doryv1alpha1.ReasonPinnedToEdgeNode, fmt.Sprintf("spec.placement.edgeNode %s lets the processor run on no other node", p.Spec.Placement.EdgeNode))
+	}
+	if p.Spec.PodTemplate == nil || p.Spec.PodTemplate.Spec == nil {
+		return nil
+	}
+	instance, err := pod.Build(pod.Input{Processor: p})
+	if err != nil || instance.Spec.NodeName == "" {
+		return nil
+	}
+	return condition(p, metav1.ConditionFalse, doryv1alpha1.ReasonPinnedToNode, fmt.Sprintf(
+		"spec.podTemplate.spec.nodeName %s lets the processor run on no other node: say spec.placement.nodeSelector instead", instance.Spec.NodeName))
+}
+
 // placeless says why no node but the current one takes the processor, as far as selectors, affinity to nodes, taints and
 // cordons can tell. Whether there is room is the scheduler's to say.
 func placeless(p *doryv1alpha1.Processor, current string, nodes []*corev1.Node) *metav1.Condition {
-	if p.Spec.Placement != nil && p.Spec.Placement.EdgeNode != "" {
-		return condition(p, metav1.ConditionFalse, doryv1alpha1.ReasonPinnedToEdgeNode, fmt.Sprintf("spec.placement.edgeNode %s lets the processor run on no other node", p.Spec.Placement.EdgeNode))
+	if hindrance := pinned(p); hindrance != nil {
+		return hindrance
 	}
 	instance, err := pod.Build(pod.Input{Processor: p})
 	if err != nil {

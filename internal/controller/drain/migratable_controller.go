@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,6 +25,7 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/lookup"
+	"github.com/dory-io/dory/internal/pod"
 )
 
 const (
@@ -43,7 +45,9 @@ var everybody = reconcile.Request{NamespacedName: types.NamespacedName{Name: "*"
 type MigratableConfig struct {
 	// Client reads from caches, and writes the status.
 	Client client.Client
-	Clock  clock.PassiveClock
+	// APIReader reads past the cache.
+	APIReader client.Reader
+	Clock     clock.PassiveClock
 	// Settle is how long news lie before they are looked at; 3 s if zero.
 	Settle time.Duration
 }
@@ -53,6 +57,8 @@ type Migratable struct {
 	client client.Client
 	clock  clock.PassiveClock
 	settle time.Duration
+	trials *trials
+	views  viewer
 }
 
 // NewMigratable makes a Migratable.
@@ -60,8 +66,14 @@ func NewMigratable(c MigratableConfig) *Migratable {
 	if c.Settle <= 0 {
 		c.Settle = DefaultSettle
 	}
-	return &Migratable{client: c.Client, clock: c.Clock, settle: c.Settle}
+	return &Migratable{client: c.Client, clock: c.Clock, settle: c.Settle, trials: newTrials(c.Client, c.APIReader), views: viewer{reader: c.Client, clock: c.Clock}}
 }
+
+// +kubebuilder:rbac:groups="",resources=nodes;pods,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=pods,verbs=create
+// +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get
+// +kubebuilder:rbac:groups=dory.io,resources=processors;processormigrations,verbs=get;list;watch
+// +kubebuilder:rbac:groups=dory.io,resources=processors/status,verbs=patch
 
 // Reconcile looks at one Processor, or at all after the nodes have changed.
 func (r *Migratable) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
@@ -74,9 +86,10 @@ func (r *Migratable) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	p, err := lookup.Get[doryv1alpha1.Processor](ctx, r.client, req.NamespacedName)
 	if err != nil || p == nil || p.DeletionTimestamp != nil {
+		r.trials.forget(req.NamespacedName)
 		return ctrl.Result{}, err
 	}
-	return r.look(ctx, p, nodes)
+	return r.look(ctx, p, nodes, trialFresh)
 }
 
 func allNodes(ctx context.Context, reader client.Reader) ([]*corev1.Node, error) {
@@ -97,34 +110,80 @@ func (r *Migratable) lookAtAll(ctx context.Context, nodes []*corev1.Node) (ctrl.
 		if list.Items[i].DeletionTimestamp != nil {
 			continue
 		}
-		one, err := r.look(ctx, &list.Items[i], nodes)
+		// No news of nodes is one about what the API server takes.
+		one, err := r.look(ctx, &list.Items[i], nodes, trialRefresh)
 		if err != nil {
 			return ctrl.Result{}, err
 		}
-		result.RequeueAfter = max(result.RequeueAfter, one.RequeueAfter)
+		if one.RequeueAfter == conflictDelay {
+			result = one // What else has to be looked at again has a request of its own.
+		}
 	}
 	return result, nil
 }
 
 // look writes the condition where it differs.
-func (r *Migratable) look(ctx context.Context, p *doryv1alpha1.Processor, nodes []*corev1.Node) (ctrl.Result, error) {
-	wanted := migratable(p, nodes)
+func (r *Migratable) look(ctx context.Context, p *doryv1alpha1.Processor, nodes []*corev1.Node, believed time.Duration) (ctrl.Result, error) {
+	o, again, err := r.outlook(ctx, p, nodes, believed)
+	if err != nil || again.early {
+		return ctrl.Result{RequeueAfter: again.after}, err
+	}
+	wanted := migratable(p, o)
 	if wanted == nil {
-		return ctrl.Result{}, nil
+		return ctrl.Result{RequeueAfter: again.after}, nil
 	}
 	wanted.LastTransitionTime = metav1.NewTime(r.clock.Now())
 	conditions := p.Status.DeepCopy().Conditions
 	if !meta.SetStatusCondition(&conditions, *wanted) {
-		return ctrl.Result{}, nil
+		return ctrl.Result{RequeueAfter: again.after}, nil
 	}
-	err := r.write(ctx, p, conditions)
+	err = r.write(ctx, p, conditions)
 	switch {
 	case apierrors.IsConflict(err):
 		return ctrl.Result{RequeueAfter: conflictDelay}, nil
 	case client.IgnoreNotFound(err) != nil:
 		return ctrl.Result{}, fmt.Errorf("writing the condition %s of Processor %s/%s: %w", wanted.Type, p.Namespace, p.Name, err)
 	}
-	return ctrl.Result{}, nil
+	return ctrl.Result{RequeueAfter: again.after}, nil
+}
+
+// again is when a Processor is to be looked at again although nothing happens.
+type again struct {
+	after time.Duration
+	// early says that nothing can be said before.
+	early bool
+}
+
+// outlook gathers what is known about the next move. A pod that is not of the present spec is not tried: the next one would be
+// of its version.
+func (r *Migratable) outlook(ctx context.Context, p *doryv1alpha1.Processor, nodes []*corev1.Node, believed time.Duration) (outlook, again, error) {
+	o := outlook{nodes: nodes, now: r.clock.Now()}
+	instance := p.Status.Instance
+	ready := meta.FindStatusCondition(p.Status.Conditions, doryv1alpha1.ConditionReady)
+	if instance == nil || ready == nil || ready.Status != metav1.ConditionTrue {
+		return o, again{}, nil
+	}
+	o.instance = instance.Pod
+	works, err := lookup.Get[corev1.Pod](ctx, r.client, types.NamespacedName{Namespace: p.Namespace, Name: instance.Pod})
+	if err != nil || works == nil {
+		return o, again{}, err
+	}
+	o.revision = works.Annotations[doryv1alpha1.AnnotationRevision]
+	if o.moves, err = r.views.migrations(ctx, client.ObjectKeyFromObject(p)); err != nil {
+		return o, again{}, err
+	}
+	if slices.ContainsFunc(o.moves, (*doryv1alpha1.ProcessorMigration).Active) {
+		return o, again{early: true}, nil // Its target takes room itself, and its end is news.
+	}
+	if o.revision != pod.Revision(p, "") {
+		return o, again{}, nil
+	}
+	if i := slices.IndexFunc(nodes, func(n *corev1.Node) bool { return n.Name == instance.Node }); i >= 0 && leaving(nodes[i], nil, false).yes() {
+		believed = trialFreshest // A drain is to be expected.
+	}
+	tried, after := r.trials.of(ctx, p, believed, o.now)
+	o.trial = tried
+	return o, again{after, !tried.done}, nil
 }
 
 // write replaces the list of conditions, of which a merge patch knows only the whole, if nobody has changed it since. It
@@ -148,6 +207,7 @@ func (r *Migratable) SetupWithManager(mgr ctrl.Manager) error {
 		Named("migratable").
 		Watches(&doryv1alpha1.Processor{}, r.fromProcessor()).
 		Watches(&corev1.Node{}, r.fromNode()).
+		Watches(&doryv1alpha1.ProcessorMigration{}, r.fromMigration()).
 		WithOptions(controller.Options{MaxConcurrentReconciles: migratableConcurrency, RateLimiter: retries()}).
 		Complete(r)
 }
@@ -166,10 +226,28 @@ func (r *Migratable) fromProcessor() handler.EventHandler {
 	}
 }
 
+// fromMigration looks at a Processor whose move has ended: what stood in its way may stand in the next one's.
+func (r *Migratable) fromMigration() handler.EventHandler {
+	add := func(m *doryv1alpha1.ProcessorMigration, q queue) {
+		r.addLater(q, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: m.Namespace, Name: m.Spec.Processor}})
+	}
+	return handler.Funcs{
+		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
+			before, after := e.ObjectOld.(*doryv1alpha1.ProcessorMigration), e.ObjectNew.(*doryv1alpha1.ProcessorMigration)
+			if !before.Ended() && after.Ended() {
+				add(after, q)
+			}
+		},
+		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) {
+			add(e.Object.(*doryv1alpha1.ProcessorMigration), q)
+		},
+	}
+}
+
 // basis is what of a Processor the condition depends on.
 type basis struct {
 	generation          int64
-	node                string
+	node, pod           string
 	handoffKnown        bool
 	handoff             bool
 	ready, checkpointed string
@@ -178,7 +256,7 @@ type basis struct {
 func basisOf(p *doryv1alpha1.Processor) basis {
 	b := basis{generation: p.Generation, handoffKnown: p.Status.Handoff != nil, handoff: ptr.Deref(p.Status.Handoff, false)}
 	if p.Status.Instance != nil {
-		b.node = p.Status.Instance.Node
+		b.node, b.pod = p.Status.Instance.Node, p.Status.Instance.Pod
 	}
 	for _, c := range p.Status.Conditions {
 		switch c.Type {

@@ -1,7 +1,9 @@
 package drain
 
 import (
+	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -49,6 +51,55 @@ func TestMigratable(t *testing.T) {
 		return func(n *corev1.Node) { n.Labels[key] = value }
 	}
 	const no = "False " + doryv1alpha1.ReasonNoOtherNode
+	tried := func(t trial) func(*outlook) {
+		return func(o *outlook) { t.done, o.trial = true, &t }
+	}
+	const quota = `pods "dory-cam-trial" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1`
+	full, claimed := tried(trial{quota: quota}), tried(trial{claim: "disk"})
+	failedMove := func(reason, revision string, ago time.Duration) func(*outlook) {
+		return func(o *outlook) {
+			o.moves = append(o.moves, migration("m", ago, failed(ago, reason), func(m *doryv1alpha1.ProcessorMigration) { m.Status.Revision = revision }))
+		}
+	}
+	succeeded := func(o *outlook) {
+		o.moves = append(o.moves, migration("n", 0, in("Succeeded"), func(m *doryv1alpha1.ProcessorMigration) { m.Status.Revision = "r1" }))
+	}
+	for name, test := range map[string]struct {
+		p       *doryv1alpha1.Processor
+		outlook []func(*outlook)
+		want    string
+	}{
+		"a second pod was tried":               {with(), []func(*outlook){tried(trial{})}, "True LiveMigratable"},
+		"a full quota":                         {with(), []func(*outlook){full}, "True QuotaExceeded"},
+		"a full quota, and never otherwise":    {with(policy("Auto", "Never")), []func(*outlook){full}, "False QuotaExceeded"},
+		"a full quota, and it restarts anyway": {with(policy("StopAndCopy", "Never")), []func(*outlook){full}, "True QuotaExceeded"},
+		"a claim of one pod":                   {with(), []func(*outlook){claimed}, "True RestartOnly"},
+		"a claim of one pod, and never":        {with(policy("Live", "Never")), []func(*outlook){claimed}, "False FallbackForbidden"},
+		"a claim of one pod, by a restart":     {with(policy("StopAndCopy", "Never")), []func(*outlook){claimed}, "True RestartOnly"},
+		"admission refuses":                    {with(), []func(*outlook){tried(trial{refused: "violates PodSecurity"})}, "False PodRejected"},
+		"nobody answers":                       {with(), []func(*outlook){tried(trial{unknown: "the webhook is away"})}, "Unknown NotKnown"},
+		"the last move was refused its state":  {with(), []func(*outlook){failedMove("StateRefused", "r1", time.Minute)}, "False LastMoveFailed"},
+		"the last move had no image":           {with(), []func(*outlook){failedMove("TargetImageUnavailable", "r1", time.Minute)}, "False LastMoveFailed"},
+		"a move was refused its state, once":   {with(), []func(*outlook){failedMove("StateRefused", "r1", 2*time.Hour)}, "True LiveMigratable"},
+		"an Update was refused its state":      {with(), []func(*outlook){failedMove("StateRefused", "r2", time.Minute)}, "True LiveMigratable"},
+		"the last move found no room":          {with(), []func(*outlook){failedMove("TargetUnschedulable", "r1", time.Minute)}, "True LiveMigratable"},
+		"a later move got through":             {with(), []func(*outlook){failedMove("StateRefused", "r1", time.Minute), succeeded}, "True LiveMigratable"},
+		"the template names a node":            {with(template(`{"nodeName":"n1"}`)), nil, "False PinnedToNode"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := outlook{nodes: two, revision: "r1", instance: instance, now: now}
+			for _, change := range test.outlook {
+				change(&o)
+			}
+			c := migratable(test.p, o)
+			if got := string(c.Status) + " " + c.Reason; got != test.want {
+				t.Errorf("condition %q, want %q: %s", got, test.want, c.Message)
+			}
+			if o.trial != nil && !strings.Contains(c.Message, o.trial.quota+o.trial.refused+o.trial.unknown+o.trial.claim) {
+				t.Errorf("it does not say why: %s", c.Message)
+			}
+		})
+	}
 	for name, test := range map[string]struct {
 		p     *doryv1alpha1.Processor
 		nodes []*corev1.Node
@@ -88,7 +139,7 @@ func TestMigratable(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := ""
-			if c := migratable(test.p, test.nodes); c != nil {
+			if c := migratable(test.p, outlook{nodes: test.nodes}); c != nil {
 				got = string(c.Status) + " " + c.Reason
 				if c.Message == "" {
 					t.Error("it says nothing")

@@ -19,7 +19,10 @@ import (
 
 // order is a ProcessorMigration that is to be made.
 type order struct {
-	attempt   *doryv1alpha1.ProcessorMigration
+	// attempt is nil where it waits already for the move that it displaces.
+	attempt *doryv1alpha1.ProcessorMigration
+	// displaces is the move that gives way to it.
+	displaces *cancellation
 	processor *doryv1alpha1.Processor
 	node      string
 	by        string
@@ -74,7 +77,11 @@ func newOrders(m maker, clk clock.PassiveClock) *orders {
 
 // add takes an order. One that is open already stays as it is.
 func (q *orders) add(o order) {
-	key := client.ObjectKeyFromObject(o.attempt)
+	named := o.attempt
+	if named == nil {
+		named = o.displaces.migration
+	}
+	key := client.ObjectKeyFromObject(named)
 	q.mu.Lock()
 	if _, is := q.open[key]; !is {
 		q.open[key] = o
@@ -149,10 +156,28 @@ func (q *orders) trouble(key types.NamespacedName) error {
 	return nil
 }
 
-// make creates the migration. That it is there already is as good: its name says what it is for.
+// make creates the migration, and then calls off the one that has to give way: in this order, so that nobody else's comes
+// between.
 func (k maker) make(ctx context.Context, o order) error {
 	ctx, cancel := context.WithTimeout(ctx, makeTimeout)
 	defer cancel()
+	if o.attempt != nil {
+		if err := k.create(ctx, o); err != nil {
+			return err
+		}
+	}
+	if o.displaces == nil {
+		return nil
+	}
+	if err := callOff(ctx, k.client, *o.displaces); err != nil {
+		return err
+	}
+	k.events.calledOff(*o.displaces)
+	return nil
+}
+
+// create makes the migration. That it is there already is as good: its name says what it is for.
+func (k maker) create(ctx context.Context, o order) error {
 	made := o.attempt.DeepCopy()
 	// gofail: var drainBeforeMake struct{}
 	err := k.client.Create(ctx, made)

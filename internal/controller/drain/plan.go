@@ -3,9 +3,11 @@ package drain
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 )
@@ -42,8 +44,10 @@ type cancellation struct {
 	processor *doryv1alpha1.Processor
 	// misledTo is the node that the move led to, if it is called off for that.
 	misledTo string
-	reason   string
-	message  string
+	// supersededBy is what takes its place, if it is called off for that.
+	supersededBy string
+	reason       string
+	message      string
 }
 
 // stuck is an instance that is to leave and that no node takes.
@@ -79,7 +83,7 @@ func (o *observation) misled(v *view) (cancellation, bool) {
 	if m == nil || m.Status.TargetPod != v.pod.Name || v.committed(m) || !v.leave.yes() || settledFate(m) {
 		return cancellation{}, false
 	}
-	return cancellation{m, v.processor, o.name, EventMisled, fmt.Sprintf(
+	return cancellation{migration: m, processor: v.processor, misledTo: o.name, reason: EventMisled, message: fmt.Sprintf(
 		"ProcessorMigration %s is called off: its target pod %s is on node %s, which is being left (%s)", m.Name, v.pod.Name, o.name, v.leave.why)}, true
 }
 
@@ -92,7 +96,7 @@ func (o *observation) withdrawn(v *view) (cancellation, bool) {
 		if m.Ended() || settledFate(m) || v.committed(m) || m.Labels[doryv1alpha1.LabelDrainedNode] != nodeLabel(o.name) {
 			continue
 		}
-		return cancellation{m, v.processor, "", EventWithdrawn, fmt.Sprintf("ProcessorMigration %s is called off: node %s is not being left any more", m.Name, o.name)}, true
+		return cancellation{migration: m, processor: v.processor, reason: EventWithdrawn, message: fmt.Sprintf("ProcessorMigration %s is called off: node %s is not being left any more", m.Name, o.name)}, true
 	}
 	return cancellation{}, false
 }
@@ -124,7 +128,7 @@ func (o *observation) empty(p *plan, v *view) {
 	if c.Allowed {
 		return // Its end is whoever's who takes the node away.
 	}
-	if c.attempt != nil {
+	if c.attempt != nil || c.displaces != nil {
 		p.attempts = append(p.attempts, c)
 	}
 	if c.after > 0 && (p.after == 0 || c.after < p.after) {
@@ -135,13 +139,38 @@ func (o *observation) empty(p *plan, v *view) {
 // stuck says why the move of an instance finds no place.
 func (v *view) stuck() (message string, yes bool) {
 	m := v.active()
-	if m == nil || m.Spec.Reason != doryv1alpha1.MigrationDrain || m.Status.SourcePod != v.pod.Name || m.Status.Phase != doryv1alpha1.MigrationPlacing {
+	if m == nil && len(v.attempts()) == 0 {
+		return v.stays()
+	}
+	if m == nil {
+		return "", false
+	}
+	if m.Spec.Reason != doryv1alpha1.MigrationDrain || m.Status.SourcePod != v.pod.Name || m.Status.Phase != doryv1alpha1.MigrationPlacing {
 		return "", false
 	}
 	if refused(m) {
-		return m.Status.Message, true
+		return strings.ReplaceAll(m.Status.Message, m.Status.TargetPod, "target"), true // One message for all attempts.
 	}
 	return unplaced(v.target)
+}
+
+// stays says why an instance that is to leave is not moved at all.
+func (v *view) stays() (message string, yes bool) {
+	if !v.leave.yes() || !v.owned() || !v.holds() || v.processor.Suspended() {
+		return "", false
+	}
+	if hindrance := pinned(v.processor); hindrance != nil {
+		return hindrance.Message, true
+	}
+	known := v.foretold()
+	if known == nil || known.Status != metav1.ConditionFalse {
+		return "", false
+	}
+	switch known.Reason {
+	case doryv1alpha1.ReasonFallbackForbidden, doryv1alpha1.ReasonStateTooLarge, doryv1alpha1.ReasonQuotaExceeded:
+		return known.Message, true
+	}
+	return "", false
 }
 
 // refused says of a move that the API server does not take its target so far.

@@ -192,7 +192,7 @@ func (c *cluster) add(running context.Context, manager ctrl.Manager, s settings)
 	turns := drain.NewTurns(cached, clk, s.limits)
 	if !s.idle {
 		Expect(drain.New(drain.Config{Client: cached, Clock: clk, Recorder: recorder, Turns: turns, Options: options}).SetupWithManager(manager)).To(Succeed())
-		Expect(drain.NewMigratable(drain.MigratableConfig{Client: cached, Clock: clk, Settle: 100 * time.Millisecond}).SetupWithManager(manager)).To(Succeed())
+		Expect(drain.NewMigratable(drain.MigratableConfig{Client: cached, APIReader: reader, Clock: clk, Settle: 100 * time.Millisecond}).SetupWithManager(manager)).To(Succeed())
 	}
 
 	migrationMetrics, err := migration.NewMetrics(registry)

@@ -198,10 +198,14 @@ func handedOver(m *doryv1alpha1.ProcessorMigration) bool {
 	return m.Status.Phase == doryv1alpha1.MigrationRetiring
 }
 
-// findsNoNode says of a move that it takes no turn away from others: the scheduler has found no node for its target, and all it does is wait.
+// findsNoNode says of a move that it takes no turn away from others: the scheduler has found no node for its target, or the API
+// server does not take it, and all it does is wait.
 func (t *Turns) findsNoNode(ctx context.Context, m *doryv1alpha1.ProcessorMigration) (bool, error) {
 	if m.Status.Phase != doryv1alpha1.MigrationPlacing || m.Status.TargetPod == "" {
 		return false, nil
+	}
+	if refused(m) {
+		return true, nil
 	}
 	target, err := lookup.Get[corev1.Pod](ctx, t.reader, types.NamespacedName{Namespace: m.Namespace, Name: m.Status.TargetPod})
 	_, yes := unplaced(target)

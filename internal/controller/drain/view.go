@@ -30,7 +30,8 @@ type view struct {
 	migrations []*doryv1alpha1.ProcessorMigration
 	// target is that of the active migration; nil where there is none.
 	target *corev1.Pod
-	// nodes are all of the cluster. They are left out where no attempt can be one that ends the instance first.
+	// nodes are all of the cluster. They are left out where no attempt can be one that ends the instance first, and no move leads
+	// to a node that was named.
 	nodes []*corev1.Node
 	// leave says whether the pod's node is being left.
 	leave leave
@@ -85,7 +86,7 @@ func (w viewer) of(ctx context.Context, p *corev1.Pod) (*view, error) {
 		return nil, err
 	}
 	v.leave = leaving(node, v.processor, w.options.Proactive)
-	if v.mayStop() {
+	if v.mayStop() || v.active() != nil && v.active().Spec.TargetNode != "" {
 		v.nodes, err = allNodes(ctx, w.reader)
 	}
 	return v, err
