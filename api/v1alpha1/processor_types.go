@@ -457,7 +457,12 @@ const (
 
 // ProcessorStatus is the observed state of a Processor.
 type ProcessorStatus struct {
-	// conditions: Ready, and DatabaseSynced where a database is configured and has something to say.
+	// conditions say how the processor is. kubectl describe shows the reason and the message of each.
+	//   - Ready: True while exactly one instance is ready to work.
+	//   - Updated: True while the instance is of the current spec; absent without an instance.
+	//   - Migratable: True while a drain of the node would get through; absent until an instance was ready.
+	//   - Checkpointed: True while copies of the state succeed; absent before the first, and if none are taken.
+	//   - DatabaseSynced: how the Processor and its row agree; absent without a database, and with nothing to say.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

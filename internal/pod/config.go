@@ -61,8 +61,9 @@ func Cause(pod *corev1.Pod, p *doryv1alpha1.Processor, edgeNode string) string {
 		return fmt.Sprintf("%s and %d others changed", strings.Join(changed[:few], ", "), len(changed)-few)
 	case len(changed) > 0:
 		return strings.Join(changed, ", ") + " changed"
+	default:
+		return "its liveness is probed where it does not answer"
 	}
-	return ""
 }
 
 // few names are as many as a person reads in a message.

@@ -141,3 +141,25 @@ func TestRecordConfigIsJSON(t *testing.T) {
 		t.Errorf("nothing is recorded as %q", got)
 	}
 }
+
+func TestCause(t *testing.T) {
+	many := []doryv1alpha1.ConfigObject{}
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		many = append(many, configMap(name, "1"))
+	}
+	changed := make([]doryv1alpha1.ConfigObject, len(many))
+	for i, o := range many {
+		changed[i] = configMap(o.Name, "2")
+	}
+	built := build(t, processor(watching("", many...)))
+	for want, now := range map[string]*doryv1alpha1.Processor{
+		"the spec changed":        processor(watching("x", changed...), func(p *doryv1alpha1.Processor) { p.Spec.Image = "counter:2" }),
+		"a restart was asked for": processor(watching("x", changed...), asking("a", "")),
+		"ConfigMap a, ConfigMap b, ConfigMap c and 2 others changed": processor(watching("x", changed...)),
+		"its liveness is probed where it does not answer":            processor(watching("", many...), func(p *doryv1alpha1.Processor) { p.Status.LivenessPath = "/healthz" }),
+	} {
+		if got := pod.Cause(built, now, ""); got != want {
+			t.Errorf("Cause = %q, want %q", got, want)
+		}
+	}
+}

@@ -164,6 +164,24 @@ func mentions(description, words string) bool {
 	return regexp.MustCompile(`(^|[\s(])` + pattern + `($|[\s,.;:)])`).MatchString(description)
 }
 
+// TestExplainConditions finds every type of condition that a Processor can have in what explain says of its conditions.
+func TestExplainConditions(t *testing.T) {
+	source, err := os.ReadFile(filepath.Join("..", "..", "api", "v1alpha1", "conditions.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	types := regexp.MustCompile(`(?m)^\s*Condition\w+ += "(\w+)"`).FindAllStringSubmatch(string(source), -1)
+	text, err := os.ReadFile(filepath.Join(configDir, "crd", "bases", "dory.io_processors.yaml"))
+	if err != nil || len(types) < 5 {
+		t.Fatalf("%d types of conditions: %v", len(types), err)
+	}
+	for _, kind := range types {
+		if !regexp.MustCompile(`(?m)^\s*- ` + kind[1] + `: \S+ \S+`).Match(text) {
+			t.Errorf("status.conditions of a Processor does not say what %s means", kind[1])
+		}
+	}
+}
+
 // TestExplainCanFail shows the test above each kind of fault.
 func TestExplainCanFail(t *testing.T) {
 	text := func(value string) *apiextensionsv1.JSON { return &apiextensionsv1.JSON{Raw: []byte(value)} }

@@ -89,6 +89,17 @@ func arguments(command, name, pod string) []string {
 	return args[1:]
 }
 
+var _ = Describe("kubectl explain", func() {
+	It("shows each value on a line of its own, and defaults that no object shows", func() {
+		out, err := kubectl("explain", "processor.spec.update.strategy")
+		Expect(err).NotTo(HaveOccurred(), out)
+		Expect(out).To(And(MatchRegexp(`(?m)^\s+- Recreate: the instance ends`), ContainSubstring("The default is Live.")))
+		out, err = kubectl("explain", "processor.spec.migration")
+		Expect(err).NotTo(HaveOccurred(), out)
+		Expect(strings.Join(strings.Fields(out), " ")).To(ContainSubstring("startTimeoutSeconds 300"))
+	})
+})
+
 var _ = Describe("A restart", func() {
 	It("is visible in the spec's generation where the field asks for it, and not where the annotation does", func(ctx context.Context) {
 		p := create(ctx, processor("restarted", "image: a"))

@@ -76,7 +76,7 @@ func (r *Reconciler) remove(ctx context.Context, o *observation, removal removal
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("deleting pod %s/%s: %w", removal.pod.Namespace, removal.pod.Name, err)
 	}
-	r.events.removing(o.processor, removal)
+	r.events.removing(o, removal)
 	return nil
 }
 

@@ -362,6 +362,7 @@ var _ = Describe("A Processor", func() {
 
 		modify(p, func(p *doryv1alpha1.Processor) { p.Spec.Update.Strategy = doryv1alpha1.UpdateRecreate })
 		Eventually(phase(p)).Should(Equal(doryv1alpha1.ProcessorStopping))
+		Eventually(func() []string { return eventsOf(p) }).Should(ContainElement("Ending pod " + first.Name + " because a restart was asked for"))
 		kubeletEnds(first, corev1.PodSucceeded)
 		Expect(thePod(p, "2").Annotations).To(HaveKeyWithValue(doryv1alpha1.AnnotationRestartedAt, "2026-01-31T12:00:00Z"))
 		Expect(migrations(p)()).To(BeEmpty())

@@ -6,6 +6,7 @@ import (
 	"k8s.io/client-go/tools/events"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	podbuilder "github.com/dory-io/dory/internal/pod"
 )
 
 // narrator is the list of everything this package says in events.
@@ -19,14 +20,14 @@ func (n narrator) adopted(p *doryv1alpha1.Processor, pod *corev1.Pod, epoch int6
 	n.recorder.Eventf(p, pod, corev1.EventTypeNormal, "InstanceAdopted", "Adopt", "Took over the running pod %s under epoch %d", pod.Name, epoch)
 }
 
-func (n narrator) removing(p *doryv1alpha1.Processor, removal removal) {
+func (n narrator) removing(o *observation, removal removal) {
+	p, pod := o.processor, removal.pod
 	if p == nil {
 		return
 	}
-	pod := removal.pod
 	switch removal.reason {
 	case removeOutdated:
-		n.recorder.Eventf(p, pod, corev1.EventTypeNormal, "InstanceReplacing", "Delete", "Ending pod %s because the spec changed", pod.Name)
+		n.recorder.Eventf(p, pod, corev1.EventTypeNormal, "InstanceReplacing", "Delete", "Ending pod %s because %s", pod.Name, podbuilder.Cause(pod, p, o.edgeNode))
 	case removeSurplus:
 		n.recorder.Eventf(p, pod, corev1.EventTypeWarning, "SurplusInstance", "Delete", "Ending pod %s: it has the identity of this Processor and does not hold its epoch", pod.Name)
 	case removeSuspended:

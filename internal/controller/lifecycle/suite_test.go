@@ -16,6 +16,7 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -404,4 +405,18 @@ func crashLooping(ip string) corev1.PodStatus {
 		State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: "back-off 40s"}},
 	}}
 	return status
+}
+
+// eventsOf are what was told about the Processor.
+func eventsOf(p *doryv1alpha1.Processor) []string {
+	GinkgoHelper()
+	var all eventsv1.EventList
+	Expect(k8s.List(context.Background(), &all, client.InNamespace(p.Namespace))).To(Succeed())
+	var told []string
+	for _, event := range all.Items {
+		if event.Regarding.Name == p.Name {
+			told = append(told, event.Note)
+		}
+	}
+	return told
 }
