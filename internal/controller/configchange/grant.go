@@ -26,7 +26,7 @@ type granter struct{ self client.Client }
 
 func (g granter) grant(ctx context.Context, namespace string) error {
 	review := &authenticationv1.SelfSubjectReview{}
-	if err := g.self.Create(ctx, review); err != nil {
+	if err := g.self.Create(ctx, review, client.DisableReadYourWritesConsistency); err != nil { // There is no list of reviews.
 		return fmt.Errorf("asking the API server who the operator is: %w", err)
 	}
 	binding := &rbacv1.RoleBinding{
@@ -36,7 +36,7 @@ func (g granter) grant(ctx context.Context, namespace string) error {
 		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: configRole},
 		Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: review.Status.UserInfo.Username}},
 	}
-	if err := g.self.Create(ctx, binding); err != nil && !apierrors.IsAlreadyExists(err) {
+	if err := g.self.Create(ctx, binding, client.DisableReadYourWritesConsistency); err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("binding ClusterRole %s in namespace %s: %w", configRole, namespace, err)
 	}
 	return nil
