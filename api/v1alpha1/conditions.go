@@ -55,6 +55,10 @@ const (
 	// ReasonUpdateRolledBack: a move to the current spec was given up; the instance works on with the older one.
 	ReasonUpdateRolledBack = "UpdateRolledBack"
 
+	// ReasonRevertedToLastGood: an instance of the current spec was started and did not work; the version that worked before is
+	// back.
+	ReasonRevertedToLastGood = "RevertedToLastGood"
+
 	// ConditionDatabaseSynced says how the Processor and its database row agree. It is absent where no
 	// database is configured, and while there is nothing to say.
 	ConditionDatabaseSynced = "DatabaseSynced"

@@ -39,6 +39,21 @@ const (
 	AnnotationConfig = "dory.io/config"
 	// AnnotationCause, on a ProcessorMigration with the reason Update, says what is brought to the instance.
 	AnnotationCause = "dory.io/cause"
+	// AnnotationSpec, on a pod, is the part of the Processor's spec that the pod was made from, so that another one of the
+	// same version can be made after the spec has changed. AnnotationSeal proves that the operator wrote it.
+	AnnotationSpec = "dory.io/spec"
+	// AnnotationSeal belongs to AnnotationSpec.
+	AnnotationSeal = "dory.io/seal"
+	// AnnotationTrial, on the ControllerRevision of the version that worked last, is the revision that took its place, and
+	// AnnotationTrialSince when that was.
+	AnnotationTrial = "dory.io/trial"
+	// AnnotationTrialSince belongs to AnnotationTrial.
+	AnnotationTrialSince = "dory.io/trial-since"
+	// AnnotationRevertedFrom, on the same, is the revision that was given up for it, and AnnotationRevertedBecause why. That
+	// revision is not tried again while the ControllerRevision is there.
+	AnnotationRevertedFrom = "dory.io/reverted-from"
+	// AnnotationRevertedBecause belongs to AnnotationRevertedFrom.
+	AnnotationRevertedBecause = "dory.io/reverted-because"
 	// AnnotationRole, on a pod, is RolePrimary or RoleStandby: what a process of the pod is to start as. It reaches the
 	// process as DORY_ROLE, resolved anew at every start of the container.
 	AnnotationRole = "dory.io/role"

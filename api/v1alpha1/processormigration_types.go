@@ -263,6 +263,20 @@ func (m *ProcessorMigration) Active() bool {
 // Cancelled says whether somebody called the move off.
 func (m *ProcessorMigration) Cancelled() bool { return m.Spec.Cancel != nil && *m.Spec.Cancel }
 
+// Brings says whether the move is to bring the Processor's present spec. All others keep the version that runs.
+func (m *ProcessorMigration) Brings() bool {
+	return m.Spec.Reason == MigrationUpdate || m.Spec.TargetRevision != ""
+}
+
+// Faulty says that the move was given up for what is wrong with its version: another attempt would end the same way.
+func (m *ProcessorMigration) Faulty() bool {
+	switch m.Status.Reason {
+	case MigrationReasonTargetNotReady, MigrationReasonStateRefused, MigrationReasonTargetHasNoHandoff, MigrationReasonTargetInvalid:
+		return m.Ended()
+	}
+	return false
+}
+
 // Deadline is when the move is given up that the target has not taken over in; ok is false without one.
 func (m *ProcessorMigration) Deadline() (at time.Time, ok bool) {
 	if m.Spec.ActiveDeadlineSeconds == nil {

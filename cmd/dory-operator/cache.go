@@ -1,6 +1,7 @@
 package main
 
 import (
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,7 +29,9 @@ func cacheOptions() cache.Options {
 			&corev1.ServiceAccount{}: {Field: account},
 			&rbacv1.RoleBinding{}:    {Field: account},
 			&corev1.Node{}:           {Transform: slimNode},
-			token:                    {Field: fields.OneTermEqualSelector("metadata.name", pod.TokenSecret)},
+			// Others' are many, and large.
+			&appsv1.ControllerRevision{}: {Label: ours},
+			token:                        {Field: fields.OneTermEqualSelector("metadata.name", pod.TokenSecret)},
 		},
 	}
 }
@@ -58,6 +61,7 @@ func slimPod(obj any) (any, error) {
 		return obj, nil
 	}
 	pod.ManagedFields = nil
+	delete(pod.Annotations, doryv1alpha1.AnnotationSpec) // Read past the cache, where a pod of an older spec is made again.
 	pod.Spec.Volumes, pod.Spec.Tolerations, pod.Spec.Affinity, pod.Spec.TopologySpreadConstraints = nil, nil, nil, nil
 	for _, containers := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for i, c := range containers {

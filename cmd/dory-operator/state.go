@@ -48,7 +48,7 @@ func (o *operator) addMigrations(ctx context.Context) error {
 		Client: o.manager.GetClient(), APIReader: o.manager.GetAPIReader(), Processors: o.processors, Issuer: o.issuer,
 		Checkpoints: migration.StateStore{Store: o.states}, States: statestore.NewPreparer(o.states, o.manager.GetClient(), recorder), Clock: o.clock,
 		Recorder: recorder, Metrics: migrationMetrics, NewSuffix: newSuffix,
-		Token: o.tokens.For, Prepare: o.lifecycle.PreparePod, Turn: o.turns.Turn, Wake: o.turns.Wake(),
+		Token: o.tokens.For, Tokens: o.tokens, Prepare: o.lifecycle.PreparePod, Turn: o.turns.Turn, Wake: o.turns.Wake(),
 		Options: migration.Options{
 			Concurrency: o.options.migrationConcurrency, EvictionResponders: o.options.features.podResponders(),
 		},

@@ -46,6 +46,10 @@ type Input struct {
 	ImagePullSecret string
 	// EvictionResponders are asked before the pod is evicted, where the cluster knows them.
 	EvictionResponders []corev1.EvictionResponder
+	// Origin is what an earlier pod was made from, and this one is, too. Nil: the Processor's present spec.
+	Origin *Origin
+	// Tokens seal what the pod is made from.
+	Tokens Tokens
 }
 
 // Move is what a target knows of the move that it is made for.
@@ -64,6 +68,7 @@ type Move struct {
 
 // Build makes the pod. Its error is about spec.podTemplate, the only part of a valid Processor that can be wrong.
 func Build(in Input) (*corev1.Pod, error) {
+	in = in.from()
 	p := in.Processor
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: in.Name, Namespace: p.Namespace},
@@ -182,10 +187,10 @@ func identify(pod *corev1.Pod, in Input) {
 	}
 	pod.Annotations = with(pod.Annotations, map[string]string{
 		doryv1alpha1.AnnotationProcessorID: p.ID(),
-		doryv1alpha1.AnnotationRevision:    Revision(p, in.EdgeNode),
 		doryv1alpha1.AnnotationRole:        role(in),
 	})
 	StampRestarts(pod, p)
+	stampOrigin(pod, in)
 	pod.Finalizers = []string{doryv1alpha1.FinalizerFence}
 	pod.OwnerReferences = []metav1.OwnerReference{OwnerReference(p)}
 }

@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 )
 
 const (
@@ -31,6 +33,15 @@ func (t Tokens) For(namespace string) string {
 func (t Tokens) KeyID() string {
 	const length = 4
 	return hex.EncodeToString(t.mac("key id")[:length])
+}
+
+// sealing says whether there is a key to seal with.
+func (t Tokens) sealing() bool { return t.key != "" }
+
+// seal proves that it was the operator who wrote what a pod of this very Processor was made from. It cannot be moved to
+// another Processor, namespace or revision.
+func (t Tokens) seal(p *doryv1alpha1.Processor, revision, content string) string {
+	return base64.RawURLEncoding.EncodeToString(t.mac("origin " + p.Namespace + "/" + string(p.UID) + " " + revision + " " + content))
 }
 
 func (t Tokens) mac(message string) []byte {

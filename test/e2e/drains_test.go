@@ -28,6 +28,16 @@ var _ = Describe("kubectl drain", Serial, func() {
 		subjects := settleOn(ctx, cloudNode, namespace, 4)
 		DeferCleanup(func(ctx context.Context) { uncordon(ctx, cloudNode) })
 
+		By("one of them has just refused a new version")
+		old := subjects[0]
+		change(ctx, old.key, func(p *doryv1alpha1.Processor) {
+			p.Spec.Env = append(p.Spec.Env, corev1.EnvVar{Name: "COUNTER_STATE_VERSION", Value: "2"})
+		})
+		Eventually(func(g Gomega) {
+			g.Expect(updated(get(ctx, g, old.key))).To(HaveField("Reason", doryv1alpha1.ReasonUpdateRolledBack))
+			g.Expect(pods(ctx, g, old.key)).To(ConsistOf(old.first.Pod))
+		}).WithContext(ctx).WithTimeout(timeToMove).Should(Succeed())
+
 		kubectl(ctx, "", "drain", cloudNode)
 		var after []doryv1alpha1.ProcessorInstance
 		for _, s := range subjects {
@@ -41,9 +51,19 @@ var _ = Describe("kubectl drain", Serial, func() {
 		Expect(podsOn(ctx, cloudNode, namespace)).To(BeEmpty())
 		Expect(podsOn(ctx, cloudNode, operatorNamespace)).To(BeEmpty())
 		for _, m := range list[doryv1alpha1.ProcessorMigrationList](ctx, Default, namespace).Items {
+			if m.Spec.Reason == doryv1alpha1.MigrationUpdate {
+				continue // It was rolled back before.
+			}
 			Expect(m.Spec.Reason).To(Equal(doryv1alpha1.MigrationDrain))
 			Expect(m.Status).To(And(HaveField("Phase", doryv1alpha1.MigrationSucceeded), HaveField("Strategy", doryv1alpha1.MigrationLive)))
 		}
+
+		By("what moved is the version that works, and the spec that it refused is reverted")
+		Expect(updated(get(ctx, Default, old.key))).To(HaveField("Reason", doryv1alpha1.ReasonUpdateRolledBack))
+		change(ctx, old.key, func(p *doryv1alpha1.Processor) { p.Spec.Env = p.Spec.Env[:len(p.Spec.Env)-1] })
+		Eventually(func(g Gomega) {
+			g.Expect(updated(get(ctx, g, old.key))).To(HaveField("Reason", doryv1alpha1.ReasonCurrent))
+		}).WithContext(ctx).Should(Succeed())
 
 		By("nothing comes back by itself")
 		uncordon(ctx, cloudNode)

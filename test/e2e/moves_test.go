@@ -208,6 +208,31 @@ var _ = Describe("A move", func() {
 		Expect(list[doryv1alpha1.ProcessorMigrationList](ctx, Default, namespace).Items).To(BeEmpty())
 	})
 
+	It("is not needed for what cannot start: the old one works on, or comes back", func(ctx context.Context) {
+		p := counter(namespace, "kept")
+		p.Spec.Update = &doryv1alpha1.ProcessorUpdate{Strategy: doryv1alpha1.UpdateRecreate}
+		s := settle(ctx, p)
+
+		By("admission refuses the new one")
+		change(ctx, s.key, func(p *doryv1alpha1.Processor) { p.Spec.ServiceAccountName = "missing" })
+		Eventually(func(g Gomega) {
+			g.Expect(updated(get(ctx, g, s.key))).To(And(HaveField("Reason", doryv1alpha1.ReasonPodRejected), HaveField("Message", ContainSubstring("missing"))))
+		}).WithContext(ctx).Should(Succeed())
+		s.staysPut(ctx)
+
+		By("admission takes it, and it crashes")
+		change(ctx, s.key, func(p *doryv1alpha1.Processor) {
+			p.Spec.ServiceAccountName, p.Spec.Env[0].Value = "dory-processor", "never"
+		})
+		Eventually(func(g Gomega) {
+			g.Expect(updated(get(ctx, g, s.key))).To(And(HaveField("Reason", doryv1alpha1.ReasonRevertedToLastGood), HaveField("Message", ContainSubstring("exit code"))))
+			g.Expect(events(ctx, g, namespace, "Processor", s.key.Name)).To(ContainElement(HavePrefix("RevertedToLastGood: ")))
+		}).WithContext(ctx).WithTimeout(timeToMove).Should(Succeed())
+		second := s.worksOn(ctx, s.first.Epoch+1)
+		Expect(podIn(ctx, second.Pod, namespace).Spec.Containers[0].Env).To(ContainElement(corev1.EnvVar{Name: "COUNTER_INTERVAL", Value: "100ms"}))
+		s.book.isWhole(ctx)
+	})
+
 	It("waits for a person where the spec says that updates do", func(ctx context.Context) {
 		p := counter(namespace, "on-delete")
 		p.Spec.Update = &doryv1alpha1.ProcessorUpdate{Strategy: doryv1alpha1.UpdateOnDelete}
@@ -218,8 +243,8 @@ var _ = Describe("A move", func() {
 		}).WithContext(ctx).Should(Succeed())
 		s.staysPut(ctx)
 
-		By("a person moves it, which brings the spec along")
-		endsAs(ctx, requested(ctx, s.key), doryv1alpha1.MigrationSucceeded)
+		By("a person asks for an Update, which brings the spec")
+		endsAs(ctx, requested(ctx, s.key, func(m *doryv1alpha1.ProcessorMigration) { m.Spec.Reason = doryv1alpha1.MigrationUpdate }), doryv1alpha1.MigrationSucceeded)
 		second := s.worksOn(ctx, s.first.Epoch)
 		Expect(podIn(ctx, second.Pod, namespace).Spec.Containers[0].Env).To(ContainElement(corev1.EnvVar{Name: "COUNTER_INTERVAL", Value: "50ms"}))
 		s.book.isWhole(ctx)

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -158,6 +159,39 @@ var stories = map[string]story{
 			}
 		},
 	},
+	"is recreated": {
+		before: func(w *world, name string) { w.apply(name, recreated); w.runs(name) },
+		then: func(w *world, name string) {
+			w.modify(name, func(p *doryv1alpha1.Processor) { p.Spec.Args = []string{"again"} })
+		},
+		ends: func(w *world, name string) {
+			w.until("it is of the new version, and nothing else is kept", func() error {
+				pod, err := w.running(name)
+				if err == nil && len(pod.Spec.Containers[0].Args) == 0 {
+					err = errors.New("it is the first")
+				}
+				return errors.Join(err, w.onePod(name), w.kept(0))
+			})
+		},
+	},
+	"comes back": {
+		before: func(w *world, name string) { w.apply(name, recreated); w.runs(name) },
+		then: func(w *world, name string) {
+			w.modify(name, func(p *doryv1alpha1.Processor) { p.Spec.Image = crashingImage })
+		},
+		ends: func(w *world, name string) {
+			w.until("the version that worked is back", func() error {
+				pod, err := w.running(name)
+				if err == nil && pod.Labels[doryv1alpha1.LabelEpoch] == "1" {
+					err = errors.New("it is the first")
+				}
+				return errors.Join(err, w.onePod(name), w.kept(1))
+			})
+			w.must(shared.k8s.Delete(w.Context(), &doryv1alpha1.Processor{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name}}))
+			w.until("its pods are gone", func() error { return w.pods(name, 0) })
+			w.must(shared.k8s.DeleteAllOf(w.Context(), &appsv1.ControllerRevision{}, client.InNamespace(w.namespace)))
+		},
+	},
 	"leaves its node": {
 		before: func(w *world, name string) { w.counts(name, onReserved) },
 		then: func(w *world, name string) {
@@ -216,6 +250,20 @@ var stories = map[string]story{
 			})
 		},
 	},
+}
+
+func recreated(p *doryv1alpha1.Processor) {
+	p.Spec.Update = &doryv1alpha1.ProcessorUpdate{Strategy: doryv1alpha1.UpdateRecreate}
+}
+
+// kept counts the versions that are kept.
+func (w *world) kept(want int) error {
+	var list appsv1.ControllerRevisionList
+	err := shared.k8s.List(w.Context(), &list, client.InNamespace(w.namespace))
+	if err == nil && len(list.Items) != want {
+		err = fmt.Errorf("%d versions are kept", len(list.Items))
+	}
+	return err
 }
 
 func (w *world) node(name string) (*corev1.Node, error) {
@@ -281,6 +329,11 @@ var storyOf = map[string]string{
 	"lifecycleBeforeRelease": "is suspended",
 	"lifecycleAfterRelease":  "is suspended",
 	"lifecycleBeforeAdopt":   "is adopted",
+	"lifecycleBeforeKeep":    "is recreated",
+	"lifecycleAfterKeep":     "is recreated",
+	"lifecycleBeforeForget":  "is recreated",
+	"lifecycleBeforeRevert":  "comes back",
+	"lifecycleAfterRevert":   "comes back",
 	"drainBeforeMake":        "leaves its node",
 	"drainAfterMake":         "leaves its node",
 	"drainBeforeCallOff":     "may stay",

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
@@ -42,10 +43,15 @@ const (
 	counting = "counting"
 	// hurried is a processor whose target has little time to start.
 	hurried = "hurried"
+	// dated is a processor whose changed spec waits for a person.
+	dated = "dated"
 )
 
 var special = map[string][]func(*doryv1alpha1.Processor){
 	hurried: {func(p *doryv1alpha1.Processor) { p.Spec.Migration.StartTimeoutSeconds = 1 }},
+	dated: {func(p *doryv1alpha1.Processor) {
+		p.Spec.Update = &doryv1alpha1.ProcessorUpdate{Strategy: doryv1alpha1.UpdateOnDelete}
+	}},
 }
 
 // asks for a move, or drains the processor's node, and finds the move that comes of it.
@@ -77,6 +83,14 @@ func asks(a *act) {
 func calledOff(a *act) { a.must(shared.k8s.Delete(a.Context(), a.migration(a.move))) }
 
 var moves = scene{processor: counting, begins: asks}
+
+// keepsItsVersion: the spec has become another one since, and the version that runs is what moves.
+var keepsItsVersion = scene{processor: dated, begins: func(a *act) {
+	a.modify(dated, func(p *doryv1alpha1.Processor) {
+		p.Spec.Env = append(p.Spec.Env[:1], corev1.EnvVar{Name: "NOT_APPLIED", Value: a.name})
+	})
+	asks(a)
+}}
 
 // waits is of two moves at once.
 var waits = scene{processor: counting, begins: func(a *act) {
@@ -147,6 +161,7 @@ func merged(all ...map[string]scene) map[string]scene {
 
 // live are the scenes of moves between two iterations.
 var live = merged(
+	tells(keepsItsVersion, "recall"),
 	tells(moves, "look", "ask-source", "ask-turn", "hold", "enter-placing", "create-target", "enter-starting", "ask-target", "enter-warming", "capture",
 		"warm", "enter-handing-off", "draw", "step-aside", "check-source", "check-target", "quiesce", "restore", "verify", "confirm", "commit",
 		"promote", "adopt", "enter-retiring", "delete-source", "enter-succeeded", "release", "collect"),
@@ -158,12 +173,12 @@ var live = merged(
 
 var plays = []play{
 	{
-		name: "Live", strategy: doryv1alpha1.MigrationLive, processors: []string{counting}, proves: proof.whole,
-		scenes: live, never: []string{"rehearse", "reserve"},
+		name: "Live", strategy: doryv1alpha1.MigrationLive, processors: []string{counting, dated}, proves: proof.whole,
+		scenes: live, never: []string{"rehearse", "reserve", "keep"},
 	},
 	{
-		name: "Drain", drains: true, strategy: doryv1alpha1.MigrationLive, processors: []string{counting}, proves: proof.whole,
-		scenes: live, never: []string{"rehearse", "reserve"},
+		name: "Drain", drains: true, strategy: doryv1alpha1.MigrationLive, processors: []string{counting, dated}, proves: proof.whole,
+		scenes: live, never: []string{"rehearse", "reserve", "keep"},
 	},
 	{
 		name: "Overlap", strategy: doryv1alpha1.MigrationOverlap, processors: []string{counting}, proves: proof.atLeastOnce,
@@ -175,21 +190,21 @@ var plays = []play{
 			tells(losesSourceAfter("create-target"), "enter-failed"),
 		),
 		never: []string{
-			"ask-source", "ask-target", "enter-warming", "rehearse", "warm", "reserve", "draw", "step-aside", "check-source", "quiesce",
+			"recall", "ask-source", "ask-target", "enter-warming", "rehearse", "warm", "reserve", "keep", "draw", "step-aside", "check-source", "quiesce",
 			"resume", "gather", "save", "revive-issue", "revive-restore", "revive-promote", "step-back",
 		},
 	},
 	{
 		name: "StopAndCopy", strategy: doryv1alpha1.MigrationStopAndCopy, processors: []string{counting, hurried}, proves: proof.whole,
 		scenes: merged(
-			tells(moves, "look", "ask-turn", "hold", "enter-warming", "rehearse", "capture", "reserve", "enter-handing-off", "delete-source", "gather",
+			tells(moves, "look", "ask-turn", "hold", "enter-warming", "rehearse", "capture", "reserve", "keep", "enter-handing-off", "delete-source", "gather",
 				"commit", "enter-placing", "create-target", "enter-starting", "enter-succeeded", "release", "collect"),
 			tells(waits, "note"),
 			tells(goesBackAfter("capture"), "enter-rolling-back", "enter-rolled-back"),
 			tells(findsNoRoom, "delete-target", "enter-failed"),
 		),
 		never: []string{
-			"ask-source", "ask-target", "warm", "draw", "step-aside", "check-source", "check-target", "quiesce", "restore", "verify", "confirm",
+			"recall", "ask-source", "ask-target", "warm", "draw", "step-aside", "check-source", "check-target", "quiesce", "restore", "verify", "confirm",
 			"promote", "adopt", "enter-retiring", "bar", "resume", "save", "revive-issue", "revive-restore", "revive-promote", "step-back",
 		},
 	},

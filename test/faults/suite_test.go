@@ -32,6 +32,8 @@ const (
 	operatorPackage   = "./cmd/dory-operator"
 	// image is of a processor that is only said to run.
 	image = "counter:1"
+	// crashingImage is of a processor that ends as soon as it runs.
+	crashingImage = "crashing:1"
 	// counterImage is of one that does: every iteration prints a link of a chain.
 	counterImage = "counting:1"
 	// fullNode takes nobody.
@@ -188,7 +190,7 @@ func (s *servers) startKubelet() error {
 		})
 	}
 	nodes = append(nodes, processkubelet.Node{Name: fullNode})
-	programs := map[string]processkubelet.Program{image: {}, counterImage: {Path: s.counter}}
+	programs := map[string]processkubelet.Program{image: {}, counterImage: {Path: s.counter}, crashingImage: {Path: "/bin/false"}}
 	if err := s.impostors(programs); err != nil {
 		return err
 	}

@@ -200,7 +200,7 @@ func (c *cluster) add(running context.Context, manager ctrl.Manager, s settings)
 	Expect(migration.New(migration.Config{
 		Client: cached, APIReader: reader, Processors: statexfer.NewClient(statexfer.ClientConfig{}), Issuer: issuer,
 		Checkpoints: migration.StateStore{Store: states}, Clock: clk, Recorder: recorder, Metrics: migrationMetrics, NewSuffix: suffix,
-		Token: tokens.For, Prepare: starts.PreparePod, States: preparer, Turn: turns.Turn, Wake: turns.Wake(),
+		Token: tokens.For, Tokens: tokens, Prepare: starts.PreparePod, States: preparer, Turn: turns.Turn, Wake: turns.Wake(),
 	}).SetupWithManager(running, manager)).To(Succeed())
 }
 

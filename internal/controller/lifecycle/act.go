@@ -20,6 +20,7 @@ import (
 	"github.com/dory-io/dory/internal/fence"
 	"github.com/dory-io/dory/internal/lookup"
 	"github.com/dory-io/dory/internal/pod"
+	"github.com/dory-io/dory/internal/rehearsal"
 )
 
 // act carries out the plan. What it created is added to the observation, so that the status tells of it.
@@ -28,13 +29,11 @@ func (r *Reconciler) act(ctx context.Context, o *observation, p *plan) error {
 	if p.doubt != nil {
 		errs = append(errs, r.settleDoubt(ctx, o, p))
 	}
+	if p.forget {
+		errs = append(errs, r.forget(ctx, o))
+	}
 	for _, removal := range p.remove {
-		err := r.remove(ctx, o, removal)
-		if refused, ok := errors.AsType[*refusedError](err); ok {
-			p.hindrance = &hindrance{doryv1alpha1.ReasonPodRejected, refused.Error()}
-			continue // Nothing to try again before the spec changes.
-		}
-		errs = append(errs, err)
+		errs = append(errs, p.unlessRefused(r.remove(ctx, o, p, removal)))
 	}
 	for _, ended := range p.lift {
 		errs = append(errs, r.lift(ctx, ended))
@@ -65,8 +64,8 @@ func (r *Reconciler) startOrRelease(ctx context.Context, o *observation, p *plan
 }
 
 // remove asks the kubelet to end the pod with its full grace period.
-func (r *Reconciler) remove(ctx context.Context, o *observation, removal removal) error {
-	if err := r.confirm(ctx, o, removal); err != nil {
+func (r *Reconciler) remove(ctx context.Context, o *observation, p *plan, removal removal) error {
+	if err := r.confirm(ctx, o, p, removal); err != nil {
 		return err
 	}
 	uid := removal.pod.UID
@@ -82,13 +81,24 @@ func (r *Reconciler) remove(ctx context.Context, o *observation, removal removal
 
 // confirm asks the API server itself before a pod is removed on the word of a cache: a pod that holds no epoch
 // may be the newest one, while the epoch that names it is still on its way to us; and a spec that the CRD takes
-// may be refused as a pod, which must not cost the instance that runs.
-func (r *Reconciler) confirm(ctx context.Context, o *observation, removal removal) error {
+// may be refused as a pod, or known not to start, which must not cost the instance that runs.
+func (r *Reconciler) confirm(ctx context.Context, o *observation, p *plan, removal removal) error {
 	switch removal.reason {
 	case removeSurplus:
 		return r.confirmSurplus(ctx, o, removal.pod)
 	case removeOutdated:
-		return r.rehearse(ctx, o)
+		if err := r.rehearse(ctx, o, removal.pod, nil); err != nil {
+			return err
+		}
+		return r.keepGood(ctx, o, removal.pod)
+	case removeFailed:
+		if err := r.rehearse(ctx, o, removal.pod, o.record.Origin); err != nil {
+			return err
+		}
+		if p.revert == "" {
+			return nil // An earlier pass gave it up, and did not come to its end.
+		}
+		return r.giveUp(ctx, o, p, p.revert)
 	case removeDeleted, removeSuspended, removeTwin, removeOrphaned, removeBehind:
 	}
 	return nil
@@ -105,21 +115,41 @@ func (r *Reconciler) confirmSurplus(ctx context.Context, o *observation, surplus
 	return fmt.Errorf("pod %s holds epoch %d, which the cache does not have yet: %w", surplus.Name, epoch.Spec.Epoch, fence.ErrConflict)
 }
 
-// rehearse lets the API server judge the next pod. Only its word that the pod is invalid counts: a full quota, for
-// one, is made room in by the pod that goes.
-func (r *Reconciler) rehearse(ctx context.Context, o *observation) error {
-	next, err := pod.Build(pod.Input{Processor: o.processor, Name: pod.Name(o.processor.Name, r.newSuffix()), Epoch: o.epoch.Spec.Epoch, EdgeNode: o.edgeNode})
+// rehearse asks whether the next pod could take the place of the one that is to end for it.
+func (r *Reconciler) rehearse(ctx context.Context, o *observation, old *corev1.Pod, of *pod.Origin) error {
+	next, err := r.unmade(ctx, o, of)
 	if err != nil {
 		return err
 	}
-	if err := r.client.Create(ctx, next, client.DryRunAll); apierrors.IsInvalid(err) {
-		return &refusedError{err}
-	}
-	return nil
+	return r.rehearsal.Replace(ctx, next, old)
 }
 
-// refusedError is the API server's word against the pod of the new spec.
-type refusedError struct{ error }
+// unmade is a pod that is never made for good. What it needs in its namespace is made before, as for any other.
+func (r *Reconciler) unmade(ctx context.Context, o *observation, of *pod.Origin) (*corev1.Pod, error) {
+	pullSecret, err := r.PreparePod(ctx, of.ProcessorOr(o.processor))
+	if err != nil {
+		return nil, err
+	}
+	return pod.Build(pod.Input{
+		Processor: o.processor, Name: pod.Name(o.processor.Name, rehearsal.Name), Epoch: o.epoch.Spec.Epoch, EdgeNode: o.edgeNode,
+		ImagePullSecret: pullSecret, EvictionResponders: r.options.EvictionResponders, Tokens: r.tokens, Origin: of,
+	})
+}
+
+// refusalRetry is when to ask again after a refusal: what it was for need not be in the spec.
+const refusalRetry = 30 * time.Second
+
+// unlessRefused shows why the instance is not ended. A refusal is no error of the pass; that it is not known is.
+func (p *plan) unlessRefused(err error) error {
+	if refused, ok := rehearsal.AsRefusal(err); ok {
+		p.hindrance, p.requeueAfter = &hindrance{doryv1alpha1.ReasonPodRejected, refused.Error()}, refusalRetry
+		return nil
+	}
+	if unknown, ok := rehearsal.AsUnknown(err); ok {
+		p.hindrance = &hindrance{doryv1alpha1.ReasonPodRejected, "it is not known whether a pod of the new spec could start: " + unknown.Error()}
+	}
+	return err
+}
 
 // lift lets go of a pod that ended: its object may disappear now.
 func (r *Reconciler) lift(ctx context.Context, ended *corev1.Pod) error {
@@ -175,7 +205,7 @@ func (r *Reconciler) adopt(ctx context.Context, o *observation, found *corev1.Po
 		o.epoch = epoch
 	}
 	adopted := found.DeepCopy()
-	markAdopted(adopted, o)
+	markAdopted(adopted, o, r.tokens)
 	// gofail: var lifecycleBeforeAdopt struct{}
 	if err := r.client.Patch(ctx, adopted, client.MergeFromWithOptions(found, client.MergeFromWithOptimisticLock{})); err != nil {
 		return fmt.Errorf("adopting pod %s/%s: %w", found.Namespace, found.Name, err)
@@ -184,14 +214,15 @@ func (r *Reconciler) adopt(ctx context.Context, o *observation, found *corev1.Po
 	return nil
 }
 
-func markAdopted(adopted *corev1.Pod, o *observation) {
+func markAdopted(adopted *corev1.Pod, o *observation, tokens pod.Tokens) {
 	metav1.SetMetaDataLabel(&adopted.ObjectMeta, doryv1alpha1.LabelManagedBy, doryv1alpha1.ManagedBy)
 	metav1.SetMetaDataLabel(&adopted.ObjectMeta, doryv1alpha1.LabelProcessor, o.processor.Name)
 	metav1.SetMetaDataAnnotation(&adopted.ObjectMeta, doryv1alpha1.AnnotationProcessorID, o.id)
 	metav1.SetMetaDataLabel(&adopted.ObjectMeta, doryv1alpha1.LabelEpoch, strconv.FormatInt(o.epoch.Spec.Epoch, 10))
 	if adopted.Annotations[doryv1alpha1.AnnotationRevision] == "" {
-		metav1.SetMetaDataAnnotation(&adopted.ObjectMeta, doryv1alpha1.AnnotationRevision, pod.Revision(o.processor, o.edgeNode))
 		pod.StampRestarts(adopted, o.processor) // What was asked for before is about instances that others ran.
+		metav1.SetMetaDataAnnotation(&adopted.ObjectMeta, doryv1alpha1.AnnotationRevision, o.present())
+		pod.StampOrigin(adopted, pod.NewOrigin(o.processor, o.edgeNode, tokens))
 	}
 	adopted.OwnerReferences = slices.DeleteFunc(adopted.OwnerReferences, func(owner metav1.OwnerReference) bool {
 		return isSentinel(&owner) || ownedByProcessor(&owner)
@@ -203,7 +234,10 @@ func markAdopted(adopted *corev1.Pod, o *observation) {
 // start creates the instance's pod, under the epoch that waits for it or the next one. Everything the pod needs
 // is there before an epoch is spent.
 func (r *Reconciler) start(ctx context.Context, o *observation, p *plan) error {
-	pullSecret, err := r.PreparePod(ctx, o.processor)
+	if err := r.settle(ctx, o, p); err != nil || p.hindrance != nil {
+		return err
+	}
+	pullSecret, err := r.PreparePod(ctx, p.start.origin.ProcessorOr(o.processor))
 	if err != nil {
 		return r.rejected(p, err)
 	}
@@ -220,7 +254,7 @@ func (r *Reconciler) start(ctx context.Context, o *observation, p *plan) error {
 			return err
 		}
 	}
-	return r.create(ctx, o, p, pod.Input{Name: name, ImagePullSecret: pullSecret, Standby: standby})
+	return r.create(ctx, o, p, pod.Input{Name: name, ImagePullSecret: pullSecret, Standby: standby, Origin: p.start.origin})
 }
 
 // stateRetry paces the looks for a state that is required and cannot be read.
@@ -295,13 +329,16 @@ func (r *Reconciler) issue(ctx context.Context, o *observation, holder string, r
 
 func (r *Reconciler) create(ctx context.Context, o *observation, p *plan, in pod.Input) error {
 	in.Processor, in.Epoch, in.Restarts, in.EdgeNode = o.processor, o.epoch.Spec.Epoch, failures(p), o.edgeNode
-	in.EvictionResponders = r.options.EvictionResponders
+	in.EvictionResponders, in.Tokens = r.options.EvictionResponders, r.tokens
 	created, err := pod.Build(in)
 	if err != nil {
 		return err
 	}
 	// gofail: var lifecycleBeforeCreate struct{}
 	if err := r.client.Create(ctx, created); err != nil {
+		if in.Origin == nil && o.onTrial() && rehearsal.Final(err) && !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+			return r.blameSpec(ctx, o, p, err)
+		}
 		return r.createFailed(p, created, err)
 	}
 	// gofail: var lifecycleAfterCreate struct{}

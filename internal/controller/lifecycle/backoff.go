@@ -89,7 +89,7 @@ func forgetFailures(o *observation, p *plan, holder *corev1.Pod) {
 	}
 	left := max(readySince(holder).Add(backoffReset).Sub(o.now), p.backoff.LastFailureTime.Add(backoffReset).Sub(o.now))
 	if left > 0 {
-		p.requeueAfter = min(left, backoffReset)
+		p.lookAgain(min(left, backoffReset))
 		return
 	}
 	p.backoff = nil

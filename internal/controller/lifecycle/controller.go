@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -19,7 +20,9 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/fence"
+	"github.com/dory-io/dory/internal/lastgood"
 	"github.com/dory-io/dory/internal/pod"
+	"github.com/dory-io/dory/internal/rehearsal"
 	"github.com/dory-io/dory/internal/statestore"
 )
 
@@ -75,6 +78,8 @@ type Reconciler struct {
 	metrics     *Metrics
 	newSuffix   func() string
 	tokens      pod.Tokens
+	rehearsal   rehearsal.Rehearsal
+	lastGood    lastgood.Store
 	states      StatePreparer
 	pullSecrets *pullSecrets
 	unreported  unreported
@@ -86,6 +91,8 @@ func New(c Config) *Reconciler {
 	return &Reconciler{
 		client: c.Client, apiReader: c.APIReader, issuer: c.Issuer, clock: c.Clock, events: narrator{c.Recorder},
 		metrics: c.Metrics, newSuffix: c.NewSuffix, tokens: c.Tokens, states: c.States,
+		rehearsal:   rehearsal.Rehearsal{Client: c.Client, Reader: c.APIReader},
+		lastGood:    lastgood.Store{Client: c.Client, Reader: c.APIReader, Tokens: c.Tokens},
 		pullSecrets: newPullSecrets(c.APIReader, c.Clock, c.Options.ImagePullSecret), options: c.Options,
 	}
 }
@@ -190,6 +197,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 		Watches(&doryv1alpha1.Processor{}, r.fromTwin(), comingAndGoing()).
 		Watches(&doryv1alpha1.ProcessorEpoch{}, r.fromEpoch()).
 		Watches(&doryv1alpha1.ProcessorMigration{}, r.fromMigration()).
+		Watches(&appsv1.ControllerRevision{}, fromRecord(), ofProcessors()).
 		Watches(&corev1.Node{}, r.fromNode(), nodeReadinessChanges()).
 		Watches(&doryv1alpha1.EdgeNode{}, r.fromEdgeNode()).
 		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency(r.options.Concurrency), RateLimiter: retries()}).

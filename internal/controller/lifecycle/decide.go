@@ -30,6 +30,10 @@ type plan struct {
 	update string
 	// start creates the instance.
 	start *start
+	// revert is why the present spec is given up for the version that worked before it.
+	revert string
+	// forget removes the record of the version that worked before, because the present one does.
+	forget bool
 	// backoff is what the status is to say about failures.
 	backoff *doryv1alpha1.ProcessorBackoff
 	// hindrance says why there is no instance and none is started, or why the spec is not applied.
@@ -55,6 +59,7 @@ const (
 	removeSuspended removalReason = "Suspended"
 	removeDeleted   removalReason = "Deleted"
 	removeTwin      removalReason = "ProcessorIDConflict"
+	removeFailed    removalReason = "RevertedToLastGood"
 	removeOrphaned  removalReason = "PreviousProcessor"
 	removeBehind    removalReason = "EpochBehindState"
 )
@@ -69,6 +74,16 @@ type start struct {
 	// confirmGone is a pod to look for at the API server itself before an epoch is issued: the cache does not
 	// have it, and a cache may be late.
 	confirmGone string
+	// record is a pod whose version must be kept before another one is started.
+	record *corev1.Pod
+	// anew says that the last instance was of another version, so that this one is only now tried.
+	anew bool
+	// lastGood starts the version that worked last, if it is known, because the present one is known not to.
+	lastGood bool
+	// blocked is what keeps a pod of the present spec from being made.
+	blocked *hindrance
+	// origin is what act found to make the instance from; nil is the present spec.
+	origin *pod.Origin
 }
 
 // hindrance is a reason and a message for people.
@@ -194,6 +209,9 @@ func stop(o *observation, p *plan, holder *corev1.Pod) {
 
 // keep leaves the instance alone, unless it is not what the spec asks for.
 func keep(o *observation, p *plan, holder *corev1.Pod) {
+	if o.reverted() {
+		p.hindrance = backToLastGood(o, holder)
+	}
 	if holder.DeletionTimestamp != nil || o.handedTo(holder) {
 		return
 	}
@@ -203,6 +221,9 @@ func keep(o *observation, p *plan, holder *corev1.Pod) {
 	}
 	if !hasEpoch(holder, o) || !fenced(holder) {
 		p.adopt = holder
+		return
+	}
+	if judgeTrial(o, p, holder) {
 		return
 	}
 	replaceIfOutdated(o, p, holder)
@@ -241,6 +262,9 @@ func next(o *observation, p *plan, name string, holder *corev1.Pod) {
 		return
 	}
 	p.backoff = countFailure(o.processor.Status.Backoff, holder, o.now)
+	if p.revert = failingUnborn(o, p, holder); p.revert != "" {
+		p.backoff = nil // These failures are not those of the version that comes back.
+	}
 	if wait := remaining(p.backoff, o.now); wait > 0 {
 		p.requeueAfter = wait
 		p.hindrance = &hindrance{doryv1alpha1.ReasonBackingOff, fmt.Sprintf(
@@ -248,11 +272,23 @@ func next(o *observation, p *plan, name string, holder *corev1.Pod) {
 			p.backoff.Failures, failure(holder), o.now.Add(wait).UTC().Format(time.RFC3339))}
 		return
 	}
-	if p.hindrance = obstacle(o); p.hindrance != nil {
-		p.release = awaited(holder)
+	begin(o, p, name, holder)
+}
+
+// begin plans the start, of the version that worked last where the present one is known not to work.
+func begin(o *observation, p *plan, name string, holder *corev1.Pod) {
+	blocked := obstacle(o)
+	other := holder != nil && !o.edgeNodeUnknown && pod.RevisionOf(holder) != "" && pod.RevisionOf(holder) != o.present()
+	if blocked != nil && o.record == nil && !other {
+		p.hindrance, p.release = blocked, awaited(holder)
 		return
 	}
 	p.start = startOf(o, name, holder)
+	p.start.blocked, p.start.anew = blocked, other
+	p.start.lastGood = blocked != nil || o.reverted() || p.revert != "" || o.failedUpdate() != nil
+	if other && (p.start.lastGood || worked(o, holder)) {
+		p.start.record = holder
+	}
 }
 
 // awaited says whether the pod was deleted, so that somebody waits for its object to go.

@@ -59,10 +59,10 @@ func TestDecide(t *testing.T) {
 		"bad pod template spends no epoch":       {given(withProcessor(badTemplate)), "InvalidPodTemplate; "},
 
 		"deleted, but the new spec makes no pod": {
-			given(epoch(7, "a"), instancePod("a", 7, terminating, failed), withProcessor(badTemplate)), "release; InvalidPodTemplate; ",
+			given(epoch(7, "a"), instancePod("a", 7, terminating, failed), withProcessor(badTemplate)), "keep a; as before: issue (Replace); ",
 		},
 		"failed, and the new spec makes no pod": {
-			given(epoch(7, "a"), instancePod("a", 7, failed), withProcessor(badTemplate)), "InvalidPodTemplate; ",
+			given(epoch(7, "a"), instancePod("a", 7, failed), withProcessor(badTemplate)), "keep a; as before: issue (Replace); ",
 		},
 
 		// Keeping.

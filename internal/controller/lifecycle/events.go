@@ -34,6 +34,8 @@ func (n narrator) removing(o *observation, removal removal) {
 		n.recorder.Eventf(p, pod, corev1.EventTypeNormal, "InstanceSuspended", "Delete", "Ending pod %s because spec.suspend is true", pod.Name)
 	case removeTwin:
 		n.recorder.Eventf(p, pod, corev1.EventTypeWarning, "ProcessorIDConflict", "Delete", "Ending pod %s: an older Processor has the same processorID", pod.Name)
+	case removeFailed:
+		n.recorder.Eventf(p, pod, corev1.EventTypeWarning, "InstanceReplacing", "Delete", "Ending pod %s, which did not work, for one of the version that did", pod.Name)
 	case removeOrphaned:
 		n.recorder.Eventf(p, pod, corev1.EventTypeNormal, "InstanceReplacing", "Delete", "Ending pod %s of the previous Processor of this name", pod.Name)
 	case removeBehind:
@@ -42,6 +44,10 @@ func (n narrator) removing(o *observation, removal removal) {
 	case removeDeleted:
 		n.recorder.Eventf(p, pod, corev1.EventTypeNormal, "InstanceEnding", "Delete", "Ending pod %s because the Processor is deleted", pod.Name)
 	}
+}
+
+func (n narrator) reverted(o *observation) {
+	n.recorder.Eventf(o.processor, nil, corev1.EventTypeWarning, doryv1alpha1.ReasonRevertedToLastGood, "Revert", "%s", backToLastGood(o, nil).message)
 }
 
 // statusChanged tells of every new reason of the Ready condition that a person would want to read about.

@@ -2,7 +2,6 @@ package lifecycle
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -80,9 +79,15 @@ func update(o *observation, p *plan, holder *corev1.Pod) {
 	switch {
 	case o.move() != nil:
 		p.hindrance = underWay(o.move())
+	case o.reverted():
+		p.hindrance = backToLastGood(o, holder)
 	case o.processor.UpdateStrategy() == doryv1alpha1.UpdateOnDelete:
-		p.hindrance = &hindrance{doryv1alpha1.ReasonOnDelete, fmt.Sprintf("spec.update.strategy is OnDelete: delete pod %s, or create a ProcessorMigration", holder.Name)}
-	case o.processor.UpdateStrategy() == doryv1alpha1.UpdateRecreate, !movable(o, holder), sameRevision(o, holder):
+		p.hindrance = &hindrance{doryv1alpha1.ReasonOnDelete, fmt.Sprintf("spec.update.strategy is OnDelete: delete pod %s, or create a ProcessorMigration with the reason Update", holder.Name)}
+	case sameRevision(o, holder):
+		p.remove = append(p.remove, removal{holder, removeOutdated})
+	case o.faultyUpdate():
+		moveToRevision(o, p, holder) // Which says why not. What is known not to work is worth no instance's end.
+	case o.processor.UpdateStrategy() == doryv1alpha1.UpdateRecreate, !movable(o, holder):
 		p.remove = append(p.remove, removal{holder, removeOutdated})
 	default:
 		moveToRevision(o, p, holder)
@@ -104,12 +109,7 @@ func sameRevision(o *observation, holder *corev1.Pod) bool {
 // moveToRevision plans an Update, unless one is on its way, or was rolled back for what is wrong with the new spec.
 func moveToRevision(o *observation, p *plan, holder *corev1.Pod) {
 	revision := pod.Target(o.processor, o.edgeNode)
-	var tried []*doryv1alpha1.ProcessorMigration
-	for _, m := range o.migrations {
-		if m.Spec.Reason == doryv1alpha1.MigrationUpdate && m.Spec.TargetRevision == revision {
-			tried = append(tried, m)
-		}
-	}
+	tried := o.updatesTo(revision)
 	last := newest(tried)
 	switch {
 	case last == nil:
@@ -121,7 +121,7 @@ func moveToRevision(o *observation, p *plan, holder *corev1.Pod) {
 		// The instance is not yet seen as what it is.
 	case last.Status.Phase == doryv1alpha1.MigrationSucceeded:
 		p.update = updateName(o, revision) // The spec has been another one since, and is back.
-	case fault(last):
+	case last.Faulty():
 		p.hindrance = &hindrance{doryv1alpha1.ReasonUpdateRolledBack, fmt.Sprintf(
 			"ProcessorMigration %s was given up (%s): %s. Change the spec, or delete that ProcessorMigration to have it tried again",
 			last.Name, last.Status.Reason, last.Status.Message)}
@@ -143,15 +143,6 @@ func again(o *observation, p *plan, revision string, last *doryv1alpha1.Processo
 	p.requeueAfter = wait
 	p.hindrance = &hindrance{doryv1alpha1.ReasonUpdateRolledBack, fmt.Sprintf("ProcessorMigration %s was given up (%s): %s. The next attempt is at %s",
 		last.Name, last.Status.Reason, last.Status.Message, o.now.Add(wait).UTC().Format(time.RFC3339))}
-}
-
-// fault says whether another attempt with the same spec would end the same way.
-func fault(m *doryv1alpha1.ProcessorMigration) bool {
-	switch m.Status.Reason {
-	case doryv1alpha1.MigrationReasonTargetNotReady, doryv1alpha1.MigrationReasonStateRefused, doryv1alpha1.MigrationReasonTargetHasNoHandoff, doryv1alpha1.MigrationReasonTargetInvalid:
-		return true
-	}
-	return false
 }
 
 func newest(migrations []*doryv1alpha1.ProcessorMigration) *doryv1alpha1.ProcessorMigration {
@@ -198,13 +189,12 @@ func numberOf(name string) int {
 
 // createUpdate asks for the move, once the API server took a pod of the new spec on trial.
 func (r *Reconciler) createUpdate(ctx context.Context, o *observation, p *plan) error {
-	err := r.rehearse(ctx, o)
-	if refused, ok := errors.AsType[*refusedError](err); ok {
-		p.hindrance = &hindrance{doryv1alpha1.ReasonPodRejected, refused.Error()}
-		return nil // Nothing to try again before the spec changes.
+	next, err := r.unmade(ctx, o, nil)
+	if err == nil {
+		err = r.rehearsal.Beside(ctx, next)
 	}
 	if err != nil {
-		return err
+		return p.unlessRefused(err)
 	}
 	_, holder := o.holder()
 	cause := pod.Cause(holder, o.processor, o.edgeNode)

@@ -15,6 +15,7 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/fence"
+	"github.com/dory-io/dory/internal/lastgood"
 	"github.com/dory-io/dory/internal/lookup"
 )
 
@@ -38,6 +39,8 @@ type observation struct {
 	nodes map[string]nodeState
 	// migrations are all of this Processor, also those that are over.
 	migrations []*doryv1alpha1.ProcessorMigration
+	// record is the version that worked last, while another one has yet to show that it works.
+	record *lastgood.Record
 	// edgeNode is the Kubernetes node of spec.placement.edgeNode; edgeNodeUnknown says that there is no such
 	// EdgeNode.
 	edgeNode        string
@@ -67,7 +70,7 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 	if o.processor, err = lookup.Get[doryv1alpha1.Processor](ctx, r.client, key); err != nil {
 		return nil, err
 	}
-	for _, part := range []func(context.Context, *observation) error{r.observePods, r.observeEpoch, r.observeMigrations, r.observeEdgeNode, r.observeTwin} {
+	for _, part := range []func(context.Context, *observation) error{r.observePods, r.observeEpoch, r.observeMigrations, r.observeRecord, r.observeEdgeNode, r.observeTwin} {
 		if err := part(ctx, o); err != nil {
 			return nil, err
 		}

@@ -172,6 +172,20 @@ func (r *Reconciler) fromMigration() handler.EventHandler {
 	})
 }
 
+// fromRecord wakes the Processor of a version that is kept: a person may delete it to have the present one tried again.
+func fromRecord() handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(_ context.Context, record client.Object) []reconcile.Request {
+		return []reconcile.Request{request(record.GetNamespace(), record.GetLabels()[doryv1alpha1.LabelProcessor])}
+	})
+}
+
+// ofProcessors leaves out the ControllerRevisions of other controllers.
+func ofProcessors() builder.WatchesOption {
+	return builder.WithPredicates(predicate.NewPredicateFuncs(func(o client.Object) bool {
+		return o.GetLabels()[doryv1alpha1.LabelManagedBy] == doryv1alpha1.ManagedBy && o.GetLabels()[doryv1alpha1.LabelProcessor] != ""
+	}))
+}
+
 // fromTwin wakes the other Processors of an id when one comes or goes.
 func (r *Reconciler) fromTwin() handler.EventHandler {
 	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, processor client.Object) []reconcile.Request {

@@ -204,6 +204,12 @@ func node(name string, state nodeState) func(*observation) {
 // String says in one line what the plan would do.
 func (p plan) String() string {
 	var s strings.Builder
+	if p.forget {
+		s.WriteString("forget; ")
+	}
+	if p.revert != "" {
+		s.WriteString("revert; ")
+	}
 	for _, removal := range p.remove {
 		fmt.Fprintf(&s, "remove %s (%s); ", removal.pod.Name, removal.reason)
 	}
@@ -224,6 +230,12 @@ func (p plan) String() string {
 	}
 	if p.await {
 		fmt.Fprintf(&s, "await; again in %s; ", p.requeueAfter)
+	}
+	if p.start != nil && p.start.record != nil {
+		fmt.Fprintf(&s, "keep %s; ", p.start.record.Name)
+	}
+	if p.start != nil && p.start.lastGood {
+		s.WriteString("as before: ")
 	}
 	switch {
 	case p.start == nil:

@@ -2,7 +2,6 @@ package migration
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -29,7 +28,7 @@ func (r *Reconciler) actions() map[step]action {
 		stepEnterRetiring: r.write, stepEnterSucceeded: r.write, stepEnterRollingBack: r.write, stepEnterRolledBack: r.write,
 		stepEnterFailed: r.write,
 
-		stepRehearse: r.rehearse, stepCreateTarget: r.createTarget, stepDeleteTarget: r.deleteTarget, stepDeleteSource: r.deleteSource,
+		stepRecall: r.recall, stepRehearse: r.rehearse, stepKeep: r.keepSource, stepCreateTarget: r.createTarget, stepDeleteTarget: r.deleteTarget, stepDeleteSource: r.deleteSource,
 		stepAside: r.stepAside, stepBack: r.stepBack, stepAdopt: r.adopt, stepDraw: r.draw, stepCommit: r.commit, stepReviveIssue: r.reviveIssue,
 		stepBar: r.bar,
 
@@ -142,15 +141,16 @@ func (r *Reconciler) write(ctx context.Context, o *observation, d decision) erro
 }
 
 func (r *Reconciler) targetOf(ctx context.Context, o *observation, m *doryv1alpha1.ProcessorMigration) (*corev1.Pod, error) {
-	pullSecret, err := r.prepare(ctx, o.processor)
+	origin := o.originOf(m)
+	pullSecret, err := r.prepare(ctx, origin.ProcessorOr(o.processor))
 	if err != nil {
 		return nil, fmt.Errorf("preparing namespace %s for the target: %w", o.key.Namespace, err)
 	}
 	in := pod.Input{
 		Processor: o.processor, Name: m.Status.TargetPod, EdgeNode: o.edgeNode, ImagePullSecret: pullSecret,
-		EvictionResponders: r.options.EvictionResponders,
-		Standby:            m.Status.Strategy == doryv1alpha1.MigrationLive,
-		Move:               &pod.Move{Migration: m.Name, From: m.Status.SourcePod, Node: m.Spec.TargetNode},
+		EvictionResponders: r.options.EvictionResponders, Tokens: r.tokens, Origin: origin,
+		Standby: m.Status.Strategy == doryv1alpha1.MigrationLive,
+		Move:    &pod.Move{Migration: m.Name, From: m.Status.SourcePod, Node: m.Spec.TargetNode},
 	}
 	if m.Spec.Reason != doryv1alpha1.MigrationUpdate {
 		in.Move.AvoidNode = m.Status.SourceNode
@@ -187,16 +187,16 @@ func (r *Reconciler) placeState(ctx context.Context, o *observation) (standby bo
 	return result.Elsewhere && ptr.Deref(o.processor.Status.Handoff, false), nil
 }
 
+// rehearse asks all that can be known beforehand about the target, before the source is ended for it.
 func (r *Reconciler) rehearse(ctx context.Context, o *observation, d decision) error {
 	target, err := r.targetOf(ctx, o, d.migration)
 	if err == nil {
-		err = r.cluster.createPod(ctx, target, client.DryRunAll)
+		err = r.cluster.rehearse(ctx, target, o.source)
 	}
-	// Only its word that the pod is invalid counts: a full quota, for one, is made room in by the source that ends.
-	if apierrors.IsInvalid(err) || errors.Is(err, errUnbuildable) {
+	if err != nil {
 		return o.troubled(d.step, err)
 	}
-	o.know.rehearsed = true
+	o.know.rehearsed, o.know.trouble = true, nil
 	return nil
 }
 

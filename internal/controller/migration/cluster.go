@@ -3,13 +3,17 @@ package migration
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/lastgood"
 	"github.com/dory-io/dory/internal/lookup"
+	"github.com/dory-io/dory/internal/pod"
+	"github.com/dory-io/dory/internal/rehearsal"
 )
 
 // freshness says where to read.
@@ -31,19 +35,50 @@ type cluster interface {
 	pod(ctx context.Context, key types.NamespacedName, from freshness) (*corev1.Pod, error)
 	edgeNode(ctx context.Context, name string) (*doryv1alpha1.EdgeNode, error)
 	node(ctx context.Context, name string) (*corev1.Node, error)
+	// origin is what the pod was made from, or what was kept of that revision; nil where that is not known.
+	origin(ctx context.Context, of *doryv1alpha1.Processor, podName, revision string) (*pod.Origin, error)
 
 	updateMigration(ctx context.Context, m *doryv1alpha1.ProcessorMigration) error
 	updateStatus(ctx context.Context, m *doryv1alpha1.ProcessorMigration) error
 	deleteMigration(ctx context.Context, m *doryv1alpha1.ProcessorMigration) error
-	createPod(ctx context.Context, p *corev1.Pod, options ...client.CreateOption) error
+	createPod(ctx context.Context, p *corev1.Pod) error
+	// rehearse says what stands against ending the pod old for next.
+	rehearse(ctx context.Context, next, old *corev1.Pod) error
 	patchPod(ctx context.Context, changed, base *corev1.Pod) error
 	deletePod(ctx context.Context, p *corev1.Pod) error
+	// keep makes an origin durable before its instance is ended.
+	keep(ctx context.Context, of *doryv1alpha1.Processor, origin *pod.Origin, epoch int64, trial string, now time.Time) error
 }
 
 // kubernetes is the cluster of production.
 type kubernetes struct {
 	client    client.Client
 	apiReader client.Reader
+	tokens    pod.Tokens
+}
+
+func (k kubernetes) records() lastgood.Store {
+	return lastgood.Store{Client: k.client, Reader: k.apiReader, Tokens: k.tokens}
+}
+
+func (k kubernetes) origin(ctx context.Context, of *doryv1alpha1.Processor, podName, revision string) (*pod.Origin, error) {
+	source, err := lookup.Get[corev1.Pod](ctx, k.apiReader, types.NamespacedName{Namespace: of.Namespace, Name: podName})
+	if err != nil {
+		return nil, err
+	}
+	if found := pod.OriginOf(source, of, k.tokens); found != nil && found.Revision == revision {
+		return found, nil
+	}
+	record, err := k.records().Live(ctx, of)
+	if err != nil || record == nil || record.Origin.Revision != revision {
+		return nil, err
+	}
+	return record.Origin, nil
+}
+
+func (k kubernetes) keep(ctx context.Context, of *doryv1alpha1.Processor, origin *pod.Origin, epoch int64, trial string, now time.Time) error {
+	_, err := k.records().Keep(ctx, of, origin, epoch, trial, now)
+	return err
 }
 
 func (k kubernetes) from(f freshness) client.Reader {
@@ -118,11 +153,15 @@ func (k kubernetes) deleteMigration(ctx context.Context, m *doryv1alpha1.Process
 	return nil
 }
 
-func (k kubernetes) createPod(ctx context.Context, p *corev1.Pod, options ...client.CreateOption) error {
-	if err := k.client.Create(ctx, p, options...); err != nil {
+func (k kubernetes) createPod(ctx context.Context, p *corev1.Pod) error {
+	if err := k.client.Create(ctx, p); err != nil {
 		return fmt.Errorf("creating pod %s/%s: %w", p.Namespace, p.Name, err)
 	}
 	return nil
+}
+
+func (k kubernetes) rehearse(ctx context.Context, next, old *corev1.Pod) error {
+	return rehearsal.Rehearsal{Client: k.client, Reader: k.apiReader}.Replace(ctx, next, old)
 }
 
 func (k kubernetes) patchPod(ctx context.Context, changed, base *corev1.Pod) error {

@@ -18,6 +18,7 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/fence"
+	"github.com/dory-io/dory/internal/pod"
 	"github.com/dory-io/dory/internal/statestore"
 	"github.com/dory-io/dory/internal/statexfer"
 )
@@ -81,6 +82,8 @@ type Config struct {
 	NewSuffix func() string
 	// Token is the state token of a namespace.
 	Token func(namespace string) string
+	// Tokens seal what pods are made from.
+	Tokens pod.Tokens
 	// Prepare makes what a pod of the Processor needs in its namespace, and answers the name of the image pull secret, or
 	// nothing. Nil: nothing is needed.
 	Prepare func(ctx context.Context, p *doryv1alpha1.Processor) (string, error)
@@ -104,6 +107,7 @@ type Reconciler struct {
 	metrics     *Metrics
 	newSuffix   func() string
 	token       func(namespace string) string
+	tokens      pod.Tokens
 	prepare     func(ctx context.Context, p *doryv1alpha1.Processor) (string, error)
 	states      StatePreparer
 	turn        func(ctx context.Context, m *doryv1alpha1.ProcessorMigration) (waitsFor string, err error)
@@ -121,8 +125,8 @@ func New(c Config) *Reconciler {
 		c.Prepare = func(context.Context, *doryv1alpha1.Processor) (string, error) { return "", nil }
 	}
 	r := &Reconciler{
-		cluster: kubernetes{c.Client, c.APIReader}, processors: c.Processors, issuer: c.Issuer, checkpoints: c.Checkpoints,
-		clock: c.Clock, events: narrator{c.Recorder}, metrics: c.Metrics, newSuffix: c.NewSuffix, token: c.Token,
+		cluster: kubernetes{c.Client, c.APIReader, c.Tokens}, processors: c.Processors, issuer: c.Issuer, checkpoints: c.Checkpoints,
+		clock: c.Clock, events: narrator{c.Recorder}, metrics: c.Metrics, newSuffix: c.NewSuffix, token: c.Token, tokens: c.Tokens,
 		prepare: c.Prepare, states: c.States, turn: c.Turn, wake: c.Wake, options: c.Options, client: c.Client, gate: newGate(),
 	}
 	r.acts = r.actions()

@@ -140,8 +140,11 @@ func abandon(o *observation, m *doryv1alpha1.ProcessorMigration) (outcome, bool)
 		return outcome{ReasonProcessorSuspended, "spec.suspend of the Processor is true"}, true
 	case o.holderName() != m.Status.SourcePod:
 		return holderChanged(o, m), true
-	case !handingOff && o.revision != m.Status.Revision:
+	case (!handingOff || strategy == doryv1alpha1.MigrationStopAndCopy) && superseded(o, m):
 		return outcome{ReasonSuperseded, "the Processor's spec changed after the target was made"}, true
+	}
+	if after, yes := stranded(o, m); yes && after <= 0 {
+		return outcome{ReasonSuperseded, fmt.Sprintf("the Processor's spec changed, and no node has taken target pod %s: %s", m.Status.TargetPod, placement(o.target))}, true
 	}
 	if cause, lost := lostSource(o, m); lost {
 		return cause, true

@@ -183,9 +183,12 @@ func endSource(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
 // forwardStopped starts the target, which finds the state where the source saved it.
 func forwardStopped(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
 	phase, remaining := m.Status.Phase, startLeft(o, m)
+	cause, spoiled := overtaken(o, m)
 	switch {
 	case !o.wanted():
 		return enter(o, m, doryv1alpha1.MigrationFailed, outcome{ReasonProcessorSuspended, "the processor is not to run any more; its source ended"})
+	case spoiled:
+		return enter(o, m, doryv1alpha1.MigrationFailed, cause)
 	case phase != doryv1alpha1.MigrationPlacing && phase != doryv1alpha1.MigrationStarting:
 		return enter(o, m, doryv1alpha1.MigrationPlacing, outcome{ReasonMoving, fmt.Sprintf("pod %s ended, pod %s starts from its state", m.Status.SourcePod, m.Status.TargetPod)})
 	case o.target == nil && phase == doryv1alpha1.MigrationPlacing:
@@ -206,6 +209,12 @@ func forwardStopped(o *observation, m *doryv1alpha1.ProcessorMigration) decision
 
 // awaitStopped: what does not start in time is lifecycle's.
 func awaitStopped(o *observation, m *doryv1alpha1.ProcessorMigration, remaining deadline) decision {
+	limit := o.policy().StartTimeout()
+	if bound(o.target) && stuck(o.target) && m.Status.Phase == doryv1alpha1.MigrationStarting {
+		if patience := left(o, m, startPatience); patience < remaining {
+			limit, remaining = startPatience, patience
+		}
+	}
 	switch {
 	case remaining > 0 && bound(o.target):
 		return waitFor(o, m, outcome{delay(o.target), fmt.Sprintf("target pod %s on node %s is not ready: %s", o.target.Name, o.target.Spec.NodeName, unreadiness(o.target))}, remaining)
@@ -215,7 +224,7 @@ func awaitStopped(o *observation, m *doryv1alpha1.ProcessorMigration, remaining 
 		return do(stepDeleteTarget, m) // So that lifecycle starts one wherever there is room.
 	default:
 		return enter(o, m, doryv1alpha1.MigrationFailed, outcome{delay(o.target), fmt.Sprintf(
-			"target pod %s was not ready within %s: %s; it is lifecycle's now", o.target.Name, o.policy().StartTimeout(), unreadiness(o.target))})
+			"target pod %s was not ready within %s: %s; it is lifecycle's now", o.target.Name, limit, unreadiness(o.target))})
 	}
 }
 
@@ -229,6 +238,8 @@ func endedEarly(o *observation, m *doryv1alpha1.ProcessorMigration, remaining de
 func createStopped(o *observation, m *doryv1alpha1.ProcessorMigration, remaining deadline) decision {
 	v := judge(o.know.trouble)
 	switch {
+	case v == nil && unrecalled(o, m):
+		return do(stepRecall, m)
 	case v == nil:
 		return do(stepCreateTarget, m)
 	case v.final || remaining <= retryDelay:

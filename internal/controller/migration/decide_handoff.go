@@ -158,6 +158,7 @@ func targetActs(o *observation) verdict {
 // handOffStopped ends the source and goes by what it saved.
 func handOffStopped(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
 	k := &o.know
+	cause, spoiled := overtaken(o, m)
 	switch {
 	case !over(o.source) && !going(o.source):
 		return do(stepDeleteSource, m)
@@ -167,6 +168,8 @@ func handOffStopped(o *observation, m *doryv1alpha1.ProcessorMigration) decision
 		return enter(o, m, doryv1alpha1.MigrationFailed, outcome{ReasonProcessorSuspended, "the processor is not to run any more; its source ended"})
 	case o.holderName() != m.Status.SourcePod:
 		return enter(o, m, doryv1alpha1.MigrationFailed, holderChanged(o, m))
+	case spoiled:
+		return enter(o, m, doryv1alpha1.MigrationFailed, cause)
 	case m.DeletionTimestamp != nil:
 		return enter(o, m, doryv1alpha1.MigrationFailed, outcome{ReasonCancelled, "the ProcessorMigration was deleted after the source was told to end; lifecycle starts the next instance"})
 	case !k.gathered:

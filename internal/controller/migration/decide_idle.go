@@ -112,9 +112,17 @@ func admit(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
 		return enter(o, m, doryv1alpha1.MigrationRolledBack, cause)
 	}
 	strategy, d, undecided := choose(o, m)
-	switch {
-	case undecided:
+	if undecided {
 		return d
+	}
+	revision, d, undecided := o.version(m)
+	if undecided {
+		return d
+	}
+	if cause, bad := discredited(o, m, strategy, revision); bad {
+		return enter(o, m, doryv1alpha1.MigrationRolledBack, cause)
+	}
+	switch {
 	case o.turns && !o.know.turnAsked:
 		return do(stepAskTurn, m)
 	case o.know.waitsFor != "":
@@ -122,7 +130,7 @@ func admit(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
 	case !slices.Contains(m.Finalizers, Finalizer):
 		return do(stepHold, m)
 	default:
-		return begin(o, m, strategy)
+		return begin(o, m, strategy, revision)
 	}
 }
 
@@ -178,6 +186,9 @@ func refuseNode(o *observation, m *doryv1alpha1.ProcessorMigration) (outcome, bo
 	}
 	if node == nil {
 		return outcome{ReasonTargetNodeNotFound, fmt.Sprintf("spec.targetNode names node %q, which does not exist", m.Spec.TargetNode)}, true
+	}
+	if !m.Brings() && o.holder != nil && pod.RevisionOf(o.holder) != o.present {
+		return outcome{}, false // It is the version that runs that moves; where it fits, the scheduler says.
 	}
 	target, err := pod.Build(pod.Input{Processor: o.processor, EdgeNode: o.edgeNode})
 	if err != nil {
@@ -258,14 +269,14 @@ func choose(o *observation, m *doryv1alpha1.ProcessorMigration) (doryv1alpha1.Mi
 }
 
 // begin writes down all that the move goes by. Live and Overlap start with the target, StopAndCopy with the state.
-func begin(o *observation, m *doryv1alpha1.ProcessorMigration, strategy doryv1alpha1.MigrationStrategy) decision {
+func begin(o *observation, m *doryv1alpha1.ProcessorMigration, strategy doryv1alpha1.MigrationStrategy, revision string) decision {
 	phase := doryv1alpha1.MigrationPlacing
 	if strategy == doryv1alpha1.MigrationStopAndCopy {
 		phase = doryv1alpha1.MigrationWarming
 	}
 	d := enter(o, m, phase, outcome{ReasonMoving, fmt.Sprintf("moving from pod %s by strategy %s%s", o.holder.Name, strategy, because(m))})
 	s := d.status
-	s.Strategy, s.Revision, s.StartTime = strategy, o.revision, s.PhaseTime
+	s.Strategy, s.Revision, s.StartTime = strategy, revision, s.PhaseTime
 	s.SourcePod, s.SourceNode, s.SourceEpoch = o.holder.Name, o.holder.Spec.NodeName, o.epoch.Spec.Epoch
 	s.TargetPod = pod.Name(o.processor.Name, o.suffix)
 	return d

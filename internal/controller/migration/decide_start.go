@@ -16,6 +16,8 @@ func place(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
 	switch {
 	case bound(o.target):
 		return enter(o, m, doryv1alpha1.MigrationStarting, outcome{ReasonMoving, fmt.Sprintf("target pod %s starts on node %s", o.target.Name, o.target.Spec.NodeName)})
+	case o.target == nil && o.know.trouble == nil && unrecalled(o, m):
+		return do(stepRecall, m)
 	case o.target == nil && o.know.trouble == nil:
 		return do(stepCreateTarget, m)
 	case o.target == nil:
@@ -23,6 +25,9 @@ func place(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
 	case remaining <= 0:
 		return enter(o, m, doryv1alpha1.MigrationRollingBack, unschedulable(o, m))
 	default:
+		if after, yes := stranded(o, m); yes && after > 0 {
+			remaining = min(remaining, after)
+		}
 		return waitFor(o, m, unplaced(o, m), remaining)
 	}
 }
@@ -204,12 +209,16 @@ func warm(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
 func warmStop(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
 	k := &o.know
 	switch {
+	case unrecalled(o, m):
+		return do(stepRecall, m)
 	case !k.rehearsed:
 		return do(stepRehearse, m)
 	case k.copy == nil && o.policy().OnMissing() != doryv1alpha1.OnMissingDiscard:
 		return do(stepCapture, m)
 	case k.copy != nil && !k.reserved:
 		return do(stepReserve, m)
+	case !k.kept:
+		return do(stepKeep, m)
 	}
 	d := enter(o, m, doryv1alpha1.MigrationHandingOff, outcome{ReasonMoving, fmt.Sprintf("pod %s saves its state and ends", m.Status.SourcePod)})
 	describe(d.status, k.copy)

@@ -37,6 +37,8 @@ type observation struct {
 	edgeNodeUnknown bool
 	// revision is what the Processor asks for, restarts included; empty once it is gone.
 	revision string
+	// present is the revision of its spec alone, without the restarts that were asked for.
+	present string
 	// targetNodes are the nodes that migrations name which have not begun; nil those that do not exist.
 	targetNodes map[string]*corev1.Node
 	// suffix makes the name of the next target.
@@ -66,6 +68,10 @@ type knowledge struct {
 	rehearsed        bool
 	// storedEpoch is that of the newest stored copy; 0 before it was looked for.
 	storedEpoch int64
+	// recalled says that origin is what the source was made from; nil where that is unknown. kept says that this is durable.
+	recalled bool
+	origin   *pod.Origin
+	kept     bool
 	// drawn is the number that the target's epoch is to get; 0 before it was drawn.
 	drawn int64
 	// final is the state to go on from; restored is what the target said to it, and held says that this process of the
@@ -215,8 +221,9 @@ func (r *Reconciler) observeNodes(ctx context.Context, o *observation) error {
 
 // revise is called whenever the Processor was read.
 func (o *observation) revise() {
-	o.revision = ""
+	o.revision, o.present = "", ""
 	if o.processor != nil && len(o.migrations) > 0 {
+		o.present = pod.Revision(o.processor, o.edgeNode)
 		o.revision = pod.Target(o.processor, o.edgeNode)
 	}
 }

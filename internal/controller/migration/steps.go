@@ -30,8 +30,12 @@ const (
 	// stepAskTarget asks which capabilities the target has.
 	stepAskTarget    step = "ask-target"
 	stepEnterWarming step = "enter-warming"
-	// stepRehearse lets the API server judge the target's pod before the source is ended for it.
+	// stepRecall reads what the source was made from, where that is not the Processor's present spec.
+	stepRecall step = "recall"
+	// stepRehearse asks all that can be known about the target's pod before the source is ended for it.
 	stepRehearse step = "rehearse"
+	// stepKeep makes durable what the source was made from, before it is ended.
+	stepKeep step = "keep"
 	// stepCapture reads the state of the working source.
 	stepCapture step = "capture"
 	// stepWarm gives the target a first copy.
@@ -93,8 +97,8 @@ const (
 
 // steps lists them all; the fault tests kill the operator before and after each.
 var steps = []step{
-	stepLook, stepAskSource, stepAskTurn, stepHold, stepNote, stepEnterPlacing, stepCreateTarget, stepEnterStarting, stepAskTarget,
-	stepEnterWarming, stepRehearse, stepCapture, stepWarm, stepReserve, stepEnterHandingOff, stepDraw, stepAside,
+	stepLook, stepAskSource, stepAskTurn, stepHold, stepNote, stepRecall, stepEnterPlacing, stepCreateTarget, stepEnterStarting, stepAskTarget,
+	stepEnterWarming, stepRehearse, stepCapture, stepWarm, stepReserve, stepKeep, stepEnterHandingOff, stepDraw, stepAside,
 	stepCheckSource, stepCheckTarget, stepQuiesce, stepRestore, stepVerify, stepConfirm, stepCommit, stepPromote, stepAdopt, stepEnterRetiring,
 	stepDeleteSource, stepEnterSucceeded, stepEnterRollingBack, stepBar, stepResume, stepGather, stepSave, stepReviveIssue,
 	stepReviveRestore, stepRevivePromote, stepBack, stepDeleteTarget, stepEnterRolledBack, stepEnterFailed, stepRelease,

@@ -93,7 +93,7 @@ func startKubelet() *processkubelet.Kubelet {
 	}
 	k, err := processkubelet.New(processkubelet.Config{
 		REST: apiServer, Nodes: nodes, ProbePeriod: 20 * time.Millisecond, RestartDelay: 20 * time.Millisecond,
-		Programs: map[string]processkubelet.Program{"counter:1": {Path: counter}, "counter:2": {Path: counter}},
+		Programs: map[string]processkubelet.Program{"counter:1": {Path: counter}, "counter:2": {Path: counter}, "crashing:1": {Path: "/bin/false"}},
 	})
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(func() {
@@ -249,7 +249,7 @@ func (o *operator) add(ctx context.Context, manager ctrl.Manager) {
 	Expect(err).NotTo(HaveOccurred())
 	Expect(migration.New(migration.Config{
 		Client: c, APIReader: reader, Processors: o.wiretap, Issuer: issuer, Checkpoints: migration.StateStore{Store: states}, Clock: clk,
-		Recorder: manager.GetEventRecorder("dory-migration"), Metrics: migrationMetrics, NewSuffix: suffix, Token: tokens.For,
+		Recorder: manager.GetEventRecorder("dory-migration"), Metrics: migrationMetrics, NewSuffix: suffix, Token: tokens.For, Tokens: tokens,
 		Prepare: starts.PreparePod, States: preparer,
 	}).SetupWithManager(ctx, manager)).To(Succeed())
 }

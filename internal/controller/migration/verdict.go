@@ -3,11 +3,11 @@ package migration
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/rehearsal"
 	"github.com/dory-io/dory/internal/statestore"
 	"github.com/dory-io/dory/internal/statexfer"
 )
@@ -39,8 +39,11 @@ func judge(t *trouble) *verdict {
 		if v.final = apierrors.IsInvalid(t.err) || errors.Is(t.err, errUnbuildable); v.final {
 			v.reason = ReasonTargetInvalid
 		}
-		if overQuota(t.err) {
+		if rehearsal.OverQuota(t.err) {
 			v.reason = ReasonTargetOverQuota
+		}
+		if _, refused := rehearsal.AsRefusal(t.err); refused {
+			v.final = true // The source is not ended for it, and who asked may ask again.
 		}
 		if errors.Is(t.err, errStateMissing) {
 			v.reason, v.final = doryv1alpha1.ReasonStateMissing, true
@@ -56,12 +59,6 @@ func judge(t *trouble) *verdict {
 		v.classify(t.err, ReasonStateRefused)
 	}
 	return &v
-}
-
-// overQuota knows the one refusal in which the pod that works stands in the way of the next. The API server says it in words
-// alone.
-func overQuota(err error) bool {
-	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota: ")
 }
 
 // classify knows the errors of statexfer. What it does not know may pass.

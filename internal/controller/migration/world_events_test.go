@@ -129,6 +129,18 @@ func (w *world) judgeIssue(req fence.Request) {
 
 // judgeDeletionOfSource: where the target works on its own, the source stays until the target has taken over, and where the
 // source is to save its state by itself, there is a copy of it in case that it does not.
+// judgeVersion: who only wants another place does not get another version.
+func (w *world) judgeVersion(made *corev1.Pod) {
+	m := w.active()
+	if m == nil || made.Name != m.Status.TargetPod || m.Brings() {
+		return
+	}
+	source := w.versions[m.Status.SourcePod]
+	if got := pod.RevisionOf(made); source != "" && got != source {
+		w.violate("migration %s (%s) makes a pod of revision %s from one of %s", m.Name, m.Spec.Reason, got, source)
+	}
+}
+
 func (w *world) judgeDeletionOfSource(m *doryv1alpha1.ProcessorMigration) {
 	if m.Status.Strategy == doryv1alpha1.MigrationOverlap && w.epoch.Spec.Holder == m.Status.SourcePod {
 		w.violate("source %s is deleted before the commit", m.Status.SourcePod)

@@ -19,7 +19,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
@@ -76,6 +75,10 @@ type world struct {
 	unreachable map[string]time.Time
 	// failures is how many of the next calls fail.
 	failures int
+	// kept are the origins that were made durable, by revision.
+	kept map[string]*pod.Origin
+	// versions are the revisions of all pods that ever were.
+	versions map[string]string
 	// full is why the store takes nothing from the operator.
 	full error
 	// unschedulable pods find no node.
@@ -121,11 +124,14 @@ type died struct{}
 
 const namespace = "vision"
 
+var worldKey = pod.NewTokens([]byte("the operator's"))
+
 func newWorld(seed uint64, legacy bool, strategy doryv1alpha1.MigrationStrategy, faults int) *world {
 	w := &world{
 		rand: rand.New(rand.NewPCG(seed, 42)), now: time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC), legacy: legacy, faults: faults,
 		migrations: map[string]*doryv1alpha1.ProcessorMigration{}, pods: map[string]*corev1.Pod{}, processes: map[string]*process{},
 		unreachable: map[string]time.Time{}, unschedulable: map[string]bool{}, seen: map[step]bool{}, endings: map[string]int{},
+		kept: map[string]*pod.Origin{}, versions: map[string]string{},
 	}
 	delay := int32(60)
 	history := int32(2)
@@ -151,7 +157,7 @@ func (w *world) startOperator() {
 	}
 	w.reconciler = &Reconciler{
 		cluster: apiServer{w}, processors: w, issuer: w, checkpoints: w, clock: w, events: narrator{silence{}}, metrics: metrics,
-		newSuffix: func() string { w.names++; return strconv.Itoa(w.names) }, token: func(string) string { return "" },
+		newSuffix: func() string { w.names++; return strconv.Itoa(w.names) }, token: func(string) string { return "" }, tokens: worldKey,
 		prepare: func(context.Context, *doryv1alpha1.Processor) (string, error) { return "", nil }, turn: w.mayBegin, gate: newGate(),
 	}
 	w.reconciler.acts = w.watched(w.reconciler.actions())
@@ -374,6 +380,24 @@ func (w apiServer) pod(_ context.Context, key types.NamespacedName, from freshne
 	return found, err
 }
 
+func (w apiServer) origin(_ context.Context, of *doryv1alpha1.Processor, podName, revision string) (found *pod.Origin, err error) {
+	err = w.read(live, func() {
+		if found = pod.OriginOf(w.pods[podName], of, worldKey); found == nil || found.Revision != revision {
+			found = w.kept[revision]
+		}
+	})
+	return found, err
+}
+
+func (w apiServer) keep(_ context.Context, _ *doryv1alpha1.Processor, origin *pod.Origin, _ int64, _ string, _ time.Time) error {
+	return w.call(errServer, func() error {
+		if origin != nil {
+			w.kept[origin.Revision] = origin
+		}
+		return nil
+	})
+}
+
 func (w apiServer) edgeNode(context.Context, string) (*doryv1alpha1.EdgeNode, error) { return nil, nil }
 
 func (w apiServer) node(_ context.Context, name string) (*corev1.Node, error) {
@@ -433,12 +457,13 @@ func (w *world) removeMigration(name string) {
 	}
 }
 
-func (w apiServer) createPod(_ context.Context, p *corev1.Pod, options ...client.CreateOption) error {
+func (w apiServer) rehearse(context.Context, *corev1.Pod, *corev1.Pod) error {
+	return w.call(errServer, func() error { return nil })
+}
+
+func (w apiServer) createPod(_ context.Context, p *corev1.Pod) error {
 	return w.call(errServer, func() error {
-		switch {
-		case len(options) > 0:
-			return nil
-		case w.pods[p.Name] != nil:
+		if w.pods[p.Name] != nil {
 			return apierrors.NewAlreadyExists(resource("pods"), p.Name)
 		}
 		w.addPod(p)
@@ -449,7 +474,8 @@ func (w apiServer) createPod(_ context.Context, p *corev1.Pod, options ...client
 func (w *world) addPod(p *corev1.Pod) {
 	p.UID, p.ResourceVersion, p.CreationTimestamp = types.UID("uid-"+p.Name), w.nextVersion(), metav1.NewTime(w.now)
 	p.Status.Phase = corev1.PodPending
-	w.pods[p.Name] = p.DeepCopy()
+	w.judgeVersion(p)
+	w.pods[p.Name], w.versions[p.Name] = p.DeepCopy(), pod.RevisionOf(p)
 	w.note("    pod %s is created", p.Name)
 }
 
@@ -831,7 +857,7 @@ func (w *world) wanted() bool {
 }
 
 func (w *world) buildPod(name string, epoch int64) *corev1.Pod {
-	p, err := pod.Build(pod.Input{Processor: w.processor, Name: name, Epoch: epoch})
+	p, err := pod.Build(pod.Input{Processor: w.processor, Name: name, Epoch: epoch, Tokens: worldKey})
 	if err != nil {
 		panic(err)
 	}
