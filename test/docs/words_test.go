@@ -177,7 +177,7 @@ func isField(path string) bool {
 func allKubectlFlags(tb testing.TB) string {
 	tb.Helper()
 	var text strings.Builder
-	for _, of := range [][]string{{"options"}, {"get", "--help"}, {"drain", "--help"}, {"delete", "--help"}, {"apply", "--help"}, {"logs", "--help"}, {"wait", "--help"}} {
+	for _, of := range [][]string{{"options"}, {"get", "--help"}, {"drain", "--help"}, {"delete", "--help"}, {"apply", "--help"}, {"logs", "--help"}, {"wait", "--help"}, {"debug", "--help"}, {"annotate", "--help"}, {"rollout", "restart", "--help"}} {
 		out, err := exec.CommandContext(tb.Context(), world.kubectl, of...).CombinedOutput()
 		must(tb, err)
 		text.Write(out)
