@@ -143,7 +143,7 @@ var _ = Describe("A Secret dory-database that comes after the operator has start
 		Expect(again).To(Equal(restarted + 1))
 
 		By("the Secret is emptied, which is no reason to give the database up")
-		secret.Data = map[string][]byte{}
+		secret.Data, secret.StringData = map[string][]byte{}, nil
 		Expect(admin.Update(ctx, secret)).To(Succeed())
 		_, last := follow()
 		Expect(last).To(Equal(again))
