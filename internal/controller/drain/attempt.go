@@ -152,23 +152,36 @@ func (v *view) again(last *doryv1alpha1.ProcessorMigration, number int) conclusi
 	switch why := failureOf(last); {
 	case why == withdrawn:
 		return v.retry(last, number, v.now, "", hitchDelay)
-	case why == roomless && (stopped || !v.restartOnly()), why == crowded && stopped:
-		return v.retry(last, number, since, last.Spec.Strategy, retryDelay)
-	case why == crowded && v.mayRestart() && !late && !v.overQuota():
-		return v.retry(last, number, since, last.Spec.Strategy, hitchDelay)
+	case why == roomless, why == crowded:
+		return v.withoutRoom(last, number, since, why, late)
 	case (why == sourceless && late && !pod.Ready(v.pod) || why == uncaptured && stopped) && v.mayRestart():
 		return v.letGo(last)
 	case why == unbegun, why == sourceless, why == disturbed && !late:
 		return v.retry(last, number, since, last.Spec.Strategy, hitchDelay)
-	case why == crowded && !stopped && !v.mayRestart() && !v.settled:
-		c := v.retry(last, number, since, last.Spec.Strategy, retryDelay)
-		c.Message += ". Only a restart would do, and spec.migration.drainFallback is Never"
-		return c
 	case stopped, !v.mayRestart(), why == broken && !late:
 		return v.retry(last, number, since, last.Spec.Strategy, retryDelay)
 	default:
 		return v.fallBack(last, number, since)
 	}
+}
+
+// withoutRoom says what follows an attempt for whose target there was no room. A restart needs the same room on a node, but not in
+// a quota, nor a second claim.
+func (v *view) withoutRoom(last *doryv1alpha1.ProcessorMigration, number int, since time.Time, why failure, late bool) conclusion {
+	strategy := last.Spec.Strategy
+	switch {
+	case strategy == doryv1alpha1.MigrationStopAndCopy, why == roomless && !v.restartOnly():
+		return v.retry(last, number, since, strategy, retryDelay)
+	case v.mayRestart() && (why == roomless || late || v.overQuota()):
+		return v.fallBack(last, number, since)
+	case v.mayRestart():
+		return v.retry(last, number, since, strategy, hitchDelay)
+	}
+	c := v.retry(last, number, since, strategy, retryDelay)
+	if !v.settled {
+		c.Message += ". Only a restart would do, and spec.migration.drainFallback is Never"
+	}
+	return c
 }
 
 // stay lets the asker wait for a person: no attempt could get through.
