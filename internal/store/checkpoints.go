@@ -78,9 +78,10 @@ func (s *Store) DeleteCheckpoint(ctx context.Context, keptElsewhere CheckpointIn
 	return nil
 }
 
-// fields are in the order of the queries' columns.
+// fields are in the order of the queries' columns. The time only decides between copies of the same sequence; one that is no
+// date must not make a good state unreadable.
 func (i *CheckpointInfo) fields() []any {
-	return []any{&i.Namespace, &i.Epoch, &i.Sequence, &i.CapturedAt, &i.PodName, &i.Checksum, &i.SizeBytes}
+	return []any{&i.Namespace, &i.Epoch, &i.Sequence, moment{&i.CapturedAt}, &i.PodName, &i.Checksum, &i.SizeBytes}
 }
 
 // one reads a single row of a processor, and says whether there was one.

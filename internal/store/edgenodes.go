@@ -24,8 +24,8 @@ func (s *Store) GetEdgeNodes(ctx context.Context, ids []string) ([]EdgeNodeRow, 
 
 func (s *Store) edgeNodes(ctx context.Context, query string, timeout time.Duration, sql string, args ...any) ([]EdgeNodeRow, error) {
 	var found []EdgeNodeRow
-	scan := func(row pgx.CollectableRow) error {
-		r, err := scanEdgeNode(row)
+	scan := func(rows pgx.Rows) error {
+		r, err := scanEdgeNode(rows)
 		found = append(found, r)
 		return err
 	}
@@ -35,16 +35,12 @@ func (s *Store) edgeNodes(ctx context.Context, query string, timeout time.Durati
 	return found, nil
 }
 
-func scanEdgeNode(row pgx.CollectableRow) (EdgeNodeRow, error) {
+func scanEdgeNode(rows pgx.Rows) (EdgeNodeRow, error) {
 	var r EdgeNodeRow
-	var heartbeat *time.Time
-	err := row.Scan(&r.ID, &r.OrganizationID, &r.Name, &r.Status, &r.FailoverEnabled, &r.FailoverTargetID,
-		&heartbeat, &r.KubernetesNode, &r.SyncError, &r.Revision)
-	if err != nil {
+	err := scanColumns(rows, &r.ID, &r.OrganizationID, &r.Name, &r.Status, &r.FailoverEnabled, &r.FailoverTargetID,
+		moment{&r.LastHeartbeatAt}, &r.KubernetesNode, &r.SyncError, &r.Revision)
+	if r.Err, err = aboutRow(r.ID, err); err != nil {
 		return r, fmt.Errorf("edge node %q: %w", r.ID, err)
-	}
-	if heartbeat != nil {
-		r.LastHeartbeatAt = *heartbeat
 	}
 	return r, nil
 }

@@ -17,9 +17,9 @@ func (s *Store) UpsertKubernetesProcessors(ctx context.Context, processors []Kub
 	}
 	c := kubernetesColumnsOf(processors)
 	var conflicts []Conflict
-	scan := func(row pgx.CollectableRow) error {
+	scan := func(rows pgx.Rows) error {
 		var k Conflict
-		err := row.Scan(&k.ID, &k.Namespace, &k.Name, &k.Image, &k.NodeType, &k.HeldBy)
+		err := scanColumns(rows, &k.ID, &k.Namespace, &k.Name, &k.Image, &k.NodeType, &k.HeldBy)
 		conflicts = append(conflicts, k)
 		return err
 	}
@@ -43,12 +43,14 @@ func (s *Store) TerminateKubernetesProcessors(ctx context.Context, processors []
 	return err
 }
 
-// ListKubernetesProcessors reads the rows with SourceKubernetes that are not terminated, ordered by id.
+// ListKubernetesProcessors reads the rows with SourceKubernetes that are not terminated, ordered by id. What of a row cannot be
+// read is empty, so that the row differs from its Processor and is written anew.
 func (s *Store) ListKubernetesProcessors(ctx context.Context) ([]KubernetesProcessor, error) {
 	var found []KubernetesProcessor
-	scan := func(row pgx.CollectableRow) error {
+	scan := func(rows pgx.Rows) error {
 		var k KubernetesProcessor
-		if err := row.Scan(&k.ID, &k.Namespace, &k.Name, &k.Image, &k.NodeType); err != nil {
+		err := scanColumns(rows, &k.ID, &k.Namespace, &k.Name, &k.Image, &k.NodeType)
+		if _, err = aboutRow(k.ID, err); err != nil {
 			return fmt.Errorf("processor %q: %w", k.ID, err)
 		}
 		found = append(found, k)

@@ -10,7 +10,7 @@ import (
 )
 
 // ListProcessors reads the whole desired set: every row, of both sources, that is neither terminated nor
-// failed, ordered by id. It fails as a whole or is complete.
+// failed, ordered by id. It fails as a whole or is complete: a row with a value that cannot be read is there, with its Err.
 func (s *Store) ListProcessors(ctx context.Context) ([]ProcessorRow, error) {
 	var found processorScan
 	err := s.list(ctx, "list_processors", s.cfg.ListTimeout, found.row, listProcessorsSQL)
@@ -54,19 +54,19 @@ type processorScan struct {
 	edgeNodes map[string]*EdgeNodeRef
 }
 
-func (c *processorScan) row(row pgx.CollectableRow) error {
+func (c *processorScan) row(rows pgx.Rows) error {
 	var r ProcessorRow
 	var config, sensorConfig pgtype.DriverBytes
 	var sensor Sensor
 	var edge EdgeNodeRef
-	err := row.Scan(
+	err := scanColumns(rows,
 		&r.ID, &r.Namespace, &r.NodeType, &r.Status, &r.Source, &r.Revision,
 		&r.TemplateID, &r.TemplateSlug, &r.VersionID, &r.ImageURI, &r.Digest, &r.Version, &config,
 		&r.SensorID, &sensor.ID, &sensor.Name, &sensor.Type, &sensor.Location, &sensorConfig,
 		&edge.ID, &edge.Name, &edge.KubernetesNode,
 		&r.NodeSelector, &r.SyncError, &r.K8sName,
 	)
-	if err != nil {
+	if r.Err, err = aboutRow(r.ID, err); err != nil {
 		return fmt.Errorf("processor %q: %w", r.ID, err)
 	}
 	r.RuntimeConfig = intern(&c.configs, r.VersionID, func() json.RawMessage { return append(json.RawMessage(nil), config...) })

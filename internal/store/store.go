@@ -146,9 +146,9 @@ func (s *Store) exec(ctx context.Context, query, sql string, args ...any) (int, 
 	}
 }
 
-// list runs a query and hands every row to scan.
+// list runs a query and hands every row to scan, which reads it by scanColumns.
 func (s *Store) list(ctx context.Context, query string, timeout time.Duration,
-	scan func(pgx.CollectableRow) error, sql string, args ...any,
+	scan func(pgx.Rows) error, sql string, args ...any,
 ) error {
 	return s.run(ctx, query, timeout, func(ctx context.Context) error {
 		rows, err := s.pool.Query(ctx, sql, args...)

@@ -94,6 +94,9 @@ type ProcessorRow struct {
 	SyncError string
 	// K8sName is the object's name as written back by UpdateStatuses, empty before that.
 	K8sName string
+
+	// Err says which values of the row cannot be read. Their fields are empty, but ID never is: the row exists.
+	Err error
 }
 
 // Sensor is a row of sensors.
@@ -127,12 +130,14 @@ type EdgeNodeRow struct {
 	FailoverEnabled bool
 	// FailoverTargetID is the id of the edge node to fail over to; empty means the cloud.
 	FailoverTargetID string
-	// LastHeartbeatAt is zero if the node was never heard of.
+	// LastHeartbeatAt is zero if the node was never heard of, and where the column holds no date of our calendar.
 	LastHeartbeatAt time.Time
 	// SyncError is what SetEdgeNodeSyncErrors wrote last.
 	SyncError string
 	// Revision rises with every change of the node's desired state.
 	Revision int64
+	// Err says which values of the row cannot be read. Their fields are empty, but ID never is: the row exists.
+	Err error
 }
 
 // Desired says whether the row is to have an EdgeNode object.

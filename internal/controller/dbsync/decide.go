@@ -29,6 +29,8 @@ type desired struct {
 	warnings []string
 	// err is what is wrong with the row.
 	err error
+	// unreadable says that err is about values that cannot be read, so that key may be another than the row means.
+	unreadable bool
 }
 
 // situation is all that a decision about one row is made from.
@@ -134,7 +136,7 @@ func (s situation) moved() string {
 // obstacle says what keeps the row from its object.
 func (s situation) obstacle() string {
 	switch {
-	case s.elsewhere():
+	case s.elsewhere() && !s.row.unreadable:
 		return s.moved()
 	case s.row.err != nil:
 		return s.row.err.Error()

@@ -55,7 +55,7 @@ func (h edgeHolders) foresee(needed map[string]bool, table []store.EdgeNodeRow) 
 	for i := range table {
 		name := doryv1alpha1.ObjectName(table[i].Name)
 		switch {
-		case !needed[name] || !table[i].Desired():
+		case !needed[name] || !table[i].Desired() || table[i].Err != nil:
 		case h[name] == "":
 			h[name] = table[i].ID
 		default:

@@ -73,6 +73,35 @@ var _ = Describe("edge nodes", func() {
 		Eventually(func() string { return w.value(`SELECT sync_error FROM edge_nodes WHERE id = $1`, gw2) }).Should(BeEmpty())
 	})
 
+	It("whose last heartbeat is no time keep no other from following its row", func() {
+		w := newWorld(postgres)
+		w.exec(`INSERT INTO edge_nodes (id, organization_id, name) VALUES ($1, $3, 'gw-1'), ($2, $3, 'gw-2')`, gw1, gw2, org1)
+		w.run(brisk)
+		Eventually(spec("gw-1")).Should(HaveField("EdgeNodeID", gw1))
+		Eventually(spec("gw-2")).Should(HaveField("EdgeNodeID", gw2))
+		w.exec(`UPDATE edge_nodes SET last_heartbeat_at = '-infinity' WHERE id = $1`, gw2)
+		w.exec(`DELETE FROM edge_nodes WHERE id = $1`, gw1)
+		Eventually(gone("gw-1")).Should(BeTrue())
+		Expect(w.value(`SELECT coalesce(sync_error, '') FROM edge_nodes WHERE id = $1`, gw2)).To(BeEmpty())
+		Expect(gone("gw-2")()).To(BeFalse())
+	})
+
+	It("with a value that cannot be read say which, keep their EdgeNode, and are mended", func() {
+		w := newWorld(postgres)
+		w.exec(`INSERT INTO edge_nodes (id, organization_id, name) VALUES ($1, $3, 'gw-1'), ($2, $3, 'gw-2')`, gw1, gw2, org1)
+		w.run(brisk)
+		Eventually(spec("gw-2")).Should(HaveField("EdgeNodeID", gw2))
+		w.exec(`ALTER TABLE edge_nodes ALTER failover_enabled DROP NOT NULL`)
+		w.exec(`UPDATE edge_nodes SET failover_enabled = NULL WHERE id = $1`, gw2)
+		Eventually(func() string { return w.value(`SELECT coalesce(sync_error, '') FROM edge_nodes WHERE id = $1`, gw2) }).Should(ContainSubstring("column failover_enabled cannot be read"))
+		w.exec(`DELETE FROM edge_nodes WHERE id = $1`, gw1)
+		Eventually(gone("gw-1")).Should(BeTrue())
+		Expect(gone("gw-2")()).To(BeFalse(), "a row that cannot be read still exists")
+		w.exec(`UPDATE edge_nodes SET failover_enabled = true WHERE id = $1`, gw2)
+		Eventually(spec("gw-2")).Should(HaveField("FailoverPolicy", doryv1alpha1.FailoverEnabled))
+		Eventually(func() string { return w.value(`SELECT coalesce(sync_error, '') FROM edge_nodes WHERE id = $1`, gw2) }).Should(BeEmpty())
+	})
+
 	It("that vanish at once are held", func() {
 		w := newWorld(postgres)
 		w.exec(`INSERT INTO edge_nodes (id, organization_id, name) VALUES ($1, $4, 'gw-1'), ($2, $4, 'gw-2'), ($3, $4, 'gw-3')`, gw1, gw2, gw3, org1)

@@ -47,6 +47,29 @@ var _ = Describe("a bad row", func() {
 		Entry("an environment of more than 1 MiB", `{"env_vars": {"BIG": "`+strings.Repeat("x", 1<<20)+`"}}`, "the largest environment variable is BIG"),
 	)
 
+	DescribeTable("with a value that cannot be read keeps its Processor, and no other from going", func(column, breaks, mends string) {
+		w := newWorld(postgres)
+		w.rows("a", "b", "c")
+		w.run(brisk)
+		w.settled(3)
+		w.exec(`ALTER TABLE processors ALTER ` + column + ` DROP NOT NULL`)
+		w.exec(`UPDATE processors SET ` + column + ` = ` + breaks + ` WHERE id = 'a'`)
+		Eventually(func() string { return w.syncError("a") }).Should(ContainSubstring("column " + column + " cannot be read"))
+		Eventually(func() string { return w.condition("a") }).Should(Equal(isInvalid))
+		w.exec(`DELETE FROM processors WHERE id = 'b'`)
+		Eventually(w.processors).Should(Equal(2))
+		Expect(w.mustProcessor("a").Labels).To(HaveKeyWithValue(doryv1alpha1.LabelSource, doryv1alpha1.SourceDatabase), "its Processor is not given away either")
+		if mends == "" {
+			mends = "'" + w.namespace + "'"
+		}
+		w.exec(`UPDATE processors SET ` + column + ` = ` + mends + ` WHERE id = 'a'`)
+		Eventually(func() string { return w.syncError("a") }).Should(BeEmpty())
+	},
+		Entry("of its namespace", "k8s_namespace", "NULL", ""),
+		Entry("of its owner", "source", "NULL", "'database'"),
+		Entry("of its node type", "node_type", "NULL", "'managed'"),
+	)
+
 	It("keeps the last good spec of its Processor, and says so there", func() {
 		w := newWorld(postgres)
 		w.rows("a", "b")

@@ -103,6 +103,10 @@ func edgeNodeKey(row store.EdgeNodeRow) types.NamespacedName {
 
 func desiredEdgeNode(row store.EdgeNodeRow, target *store.EdgeNodeRow) desired {
 	d := desired{id: row.ID, revision: row.Revision, key: edgeNodeKey(row), told: row.SyncError}
+	if row.Err != nil {
+		d.err, d.unreadable = flatten(row.Err), true
+		return d
+	}
 	node, err := RenderEdgeNode(row, target)
 	if err != nil {
 		d.err = err

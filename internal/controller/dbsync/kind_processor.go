@@ -81,7 +81,7 @@ func (k processors) listing(ctx context.Context, rows []store.ProcessorRow) (lis
 	found := listing{wanted: make(map[string]types.NamespacedName, len(rows))}
 	for i := range rows {
 		found.wanted[rows[i].ID] = processorKey(rows[i])
-		if rows[i].Source == store.SourceDatabase {
+		if rows[i].Source == store.SourceDatabase || rows[i].Err != nil {
 			found.owning++
 		}
 	}
@@ -102,7 +102,7 @@ func (k processors) listing(ctx context.Context, rows []store.ProcessorRow) (lis
 
 func processorKey(row store.ProcessorRow) types.NamespacedName {
 	key := types.NamespacedName{Namespace: row.Namespace, Name: doryv1alpha1.ObjectName(row.ID)}
-	if row.Source != store.SourceDatabase && row.K8sName != "" {
+	if row.Source != store.SourceDatabase && row.Err == nil && row.K8sName != "" {
 		key.Name = row.K8sName
 	}
 	return key
@@ -110,6 +110,10 @@ func processorKey(row store.ProcessorRow) types.NamespacedName {
 
 func desiredProcessor(r *renderer, row store.ProcessorRow, holders edgeHolders) desired {
 	d := desired{id: row.ID, revision: row.Revision, key: processorKey(row), told: row.SyncError, knownName: row.K8sName}
+	if row.Err != nil { // Nothing else that the row says can be relied on, such as whose it is.
+		d.err, d.unreadable = flatten(row.Err), true
+		return d
+	}
 	if row.Source != store.SourceDatabase {
 		d.released, d.told = true, ""
 		return d

@@ -51,6 +51,8 @@ func failoverTargetOf(row store.EdgeNodeRow, target *store.EdgeNodeRow) (string,
 		return "", nil
 	case target == nil:
 		return "", fmt.Errorf("failover_target_node_id %q names no row of edge_nodes: set it to one, or to NULL for the cloud", row.FailoverTargetID)
+	case target.Err != nil:
+		return "", fmt.Errorf("failover_target_node_id names the row %s of edge_nodes, which cannot be read: %w", target.ID, flatten(target.Err))
 	case !target.Desired():
 		return "", fmt.Errorf("failover_target_node_id names the edge node %q, which is decommissioned: choose another, or NULL for the cloud", target.Name)
 	case doryv1alpha1.ObjectName(target.Name) == doryv1alpha1.ObjectName(row.Name):
