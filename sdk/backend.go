@@ -43,7 +43,7 @@ type Backend interface {
 	// Load returns the verified document, ErrNoState where there is certainly none, or why it cannot be read.
 	Load(ctx context.Context) (Document, error)
 	// Save replaces the document and returns only when it is durable. It returns ErrSuperseded, and changes nothing,
-	// where the saved document has a higher Position than doc.
+	// where the saved document has a higher Position than doc, and ErrForeignState where it is another processor's.
 	Save(ctx context.Context, doc Document) error
 	// String names the place for messages.
 	String() string
@@ -76,8 +76,12 @@ func (noBackend) Load(context.Context) (Document, error) { return Document{}, Er
 func (noBackend) Save(context.Context, Document) error   { return nil }
 func (noBackend) String() string                         { return "nowhere (DORY_STATE_BACKEND=none)" }
 
-// refuseOlder is ErrSuperseded where saved is newer than doc.
-func refuseOlder(saved statexfer.Metadata, doc Document) error {
+// refuseToReplace is ErrForeignState where saved is another processor's, and ErrSuperseded where it is newer than doc.
+func refuseToReplace(saved statexfer.Metadata, doc Document) error {
+	if owner, mine := saved.ProcessorID, doc.Metadata.ProcessorID; owner != "" && mine != "" && owner != mine {
+		return fmt.Errorf("%w: it is the state of processor %q, written by pod %q, and is not replaced by that of %q: give one of the two another place",
+			ErrForeignState, owner, saved.PodName, mine)
+	}
 	if saved.Compare(doc.Metadata.Position) > 0 {
 		return fmt.Errorf("%w: the saved state has %s, written by pod %q; this one has %s",
 			ErrSuperseded, saved.Position, saved.PodName, doc.Metadata.Position)

@@ -92,7 +92,7 @@ func (b *configMapBackend) write(ctx context.Context, doc Document) error {
 	case err != nil:
 		return err
 	default:
-		if err := b.refuseOlder(cm, doc); err != nil {
+		if err := b.refuseToReplace(cm, doc); err != nil {
 			return err
 		}
 	}
@@ -102,13 +102,13 @@ func (b *configMapBackend) write(ctx context.Context, doc Document) error {
 	return b.put(ctx, cm, create)
 }
 
-// refuseOlder lets a document be replaced that cannot be read any more: the one in hand is known to be good.
-func (b *configMapBackend) refuseOlder(cm *corev1.ConfigMap, doc Document) error {
+// refuseToReplace lets a document be replaced that cannot be read any more: the one in hand is known to be good.
+func (b *configMapBackend) refuseToReplace(cm *corev1.ConfigMap, doc Document) error {
 	saved, err := statexfer.DecodeMetadata([]byte(cm.Data[statexfer.ConfigMapKey]))
 	if err != nil {
 		return nil //nolint:nilerr // See above.
 	}
-	return refuseOlder(saved, doc)
+	return refuseToReplace(saved, doc)
 }
 
 func (b *configMapBackend) get(ctx context.Context) (*corev1.ConfigMap, error) {

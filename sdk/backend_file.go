@@ -115,13 +115,13 @@ func (b *fileBackend) Save(_ context.Context, doc Document) error {
 		return fmt.Errorf("locking the state: %w", err)
 	}
 	defer unlock()
-	if err := b.refuseOlder(doc); err != nil {
+	if err := b.refuseToReplace(doc); err != nil {
 		return err
 	}
 	return replaceFile(dir, b.path, text)
 }
 
-func (b *fileBackend) refuseOlder(doc Document) error {
+func (b *fileBackend) refuseToReplace(doc Document) error {
 	text, err := os.ReadFile(b.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -133,7 +133,7 @@ func (b *fileBackend) refuseOlder(doc Document) error {
 	if err != nil {
 		return nil //nolint:nilerr // What cannot be read any more may be replaced: the document in hand is known to be good.
 	}
-	return refuseOlder(saved, doc)
+	return refuseToReplace(saved, doc)
 }
 
 func replaceFile(dir, path string, text []byte) error {

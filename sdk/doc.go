@@ -14,6 +14,8 @@
 //	POD_NAMESPACE, DORY_POD_NAMESPACE    default: the pod's own
 //	DORY_HEALTH_PORT                     port of the HTTP endpoints; default 8080
 //	DORY_BIND_ADDRESS                    IP address to listen on; default: all
+//	DORY_INSTANCE                        namespace/name of the pod that is meant. In any other pod, which must be a copy, the
+//	                                     processor serves HTTP and neither acts nor saves anything. Default: any pod is
 //	DORY_EPOCH                           the epoch under which this instance acts; default: that of the restored state
 //	DORY_ROLE                            "standby" for the target of a move; default "primary"
 //	DORY_ROLE_FILE                       where the role is kept across restarts of the container; it overrides DORY_ROLE

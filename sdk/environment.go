@@ -41,6 +41,10 @@ type environment struct {
 	backend      string
 	statePath    string
 	configMap    string
+	// instance is the pod that is meant, where anybody said so.
+	instance string
+	// knowsEpochs says that the pod was made by an operator that issues epochs.
+	knowsEpochs bool
 }
 
 // reader collects all that is wrong with the environment, so that one start tells it all.
@@ -68,7 +72,10 @@ func readEnvironment(lookup func(string) (string, bool)) (environment, error) {
 		backend:      r.oneOf("DORY_STATE_BACKEND", backendConfigMap, backendPVC, backendLocal, backendNone),
 		statePath:    r.text("DORY_STATE_PATH"),
 		configMap:    r.text("DORY_STATE_CONFIGMAP"),
+		instance:     r.text("DORY_INSTANCE"),
 	}
+	_, told := lookup("DORY_EPOCH")
+	env.knowsEpochs = told && (env.instance != "" || r.text("KUBERNETES_SERVICE_HOST") != "")
 	r.fillIn(&env)
 	return env, errors.Join(r.errs...)
 }
@@ -110,11 +117,7 @@ func (r *reader) fillIn(env *environment) {
 
 func (r *reader) fillInConfigMap(env *environment) {
 	if env.configMap == "" && env.processorID != localID {
-		name, err := statexfer.ConfigMapName(env.processorID)
-		if err != nil {
-			r.errs = append(r.errs, err)
-		}
-		env.configMap = name
+		env.configMap = statexfer.ConfigMapName(env.processorID)
 	}
 	if env.podNamespace != "" {
 		return

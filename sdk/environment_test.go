@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/dory-io/dory/internal/statexfer"
 )
 
 func lookup(vars map[string]string) func(string) (string, bool) {
@@ -24,7 +26,7 @@ func TestEnvironment(t *testing.T) {
 	operators := map[string]string{
 		"PROCESSOR_ID": "Proc_6", "DORY_PROCESSOR_ID": "Proc_6", "APP_NAME": "app", "POD_NAME": "pod", "DORY_POD_NAME": "pod",
 		"POD_NAMESPACE": "ns", "DORY_POD_NAMESPACE": "ns", "DORY_HEALTH_PORT": "9000", "DORY_EPOCH": "7", "RESTART_COUNT": "2",
-		"DORY_STATE_TOKEN": "t", "DORY_STATE_CONFIGMAP": "dory-state-proc-6", "KUBERNETES_SERVICE_HOST": "192.0.2.1",
+		"DORY_STATE_TOKEN": "t", "DORY_STATE_CONFIGMAP": "dory-state-proc-6", "DORY_INSTANCE": "ns/pod", "KUBERNETES_SERVICE_HOST": "192.0.2.1",
 	}
 	for name, test := range map[string]struct {
 		vars map[string]string
@@ -32,11 +34,15 @@ func TestEnvironment(t *testing.T) {
 	}{
 		"by the operator": {operators, environment{
 			processorID: "Proc_6", appName: "app", podName: "pod", podNamespace: "ns", port: 9000, role: rolePrimary, epoch: 7, hasEpoch: true, restartCount: 2,
-			token: "t", backend: "configmap", configMap: "dory-state-proc-6",
+			token: "t", backend: "configmap", configMap: "dory-state-proc-6", instance: "ns/pod", knowsEpochs: true,
 		}},
 		"the other spelling": {
 			map[string]string{"DORY_PROCESSOR_ID": "p", "DORY_POD_NAME": "pod", "DORY_POD_NAMESPACE": "ns", "DORY_STATE_BACKEND": "configmap"},
 			environment{processorID: "p", appName: "p", podName: "pod", podNamespace: "ns", port: 8080, role: rolePrimary, backend: "configmap", configMap: "dory-state-p"},
+		},
+		"an id that is no name": {
+			map[string]string{"PROCESSOR_ID": "Proc_6", "POD_NAME": "pod", "POD_NAMESPACE": "ns", "DORY_STATE_BACKEND": "configmap"},
+			environment{processorID: "Proc_6", appName: "Proc_6", podName: "pod", podNamespace: "ns", port: 8080, role: rolePrimary, backend: "configmap", configMap: statexfer.ConfigMapName("Proc_6")},
 		},
 		"nothing": {nil, environment{
 			processorID: "local", appName: "local", podName: hostname, port: 8080, role: rolePrimary, backend: "local", statePath: "dory-state-local.json",
@@ -79,12 +85,8 @@ func TestEnvironmentSaysWhatIsWrong(t *testing.T) {
 		"epoch too large": {map[string]string{"DORY_EPOCH": "99999999999999999999"}, []string{`DORY_EPOCH is "99999999999999999999"`}},
 		"restarts":        {map[string]string{"RESTART_COUNT": "many"}, []string{`RESTART_COUNT is "many"`}},
 		"backend":         {map[string]string{"DORY_STATE_BACKEND": "s3"}, []string{`DORY_STATE_BACKEND is "s3", not one of configmap, pvc, local, none`}},
-		"id is no name": {
-			map[string]string{"PROCESSOR_ID": "Proc_6", "POD_NAMESPACE": "ns", "DORY_STATE_BACKEND": "configmap"},
-			[]string{`processor id "Proc_6" makes no legal name`, "set DORY_STATE_CONFIGMAP"},
-		},
-		"no namespace": {map[string]string{"PROCESSOR_ID": "p", "DORY_STATE_BACKEND": "configmap"}, []string{"POD_NAMESPACE is not set"}},
-		"all at once":  {map[string]string{"DORY_EPOCH": "x", "RESTART_COUNT": "y", "DORY_HEALTH_PORT": "z"}, []string{"DORY_EPOCH", "RESTART_COUNT", "DORY_HEALTH_PORT"}},
+		"no namespace":    {map[string]string{"PROCESSOR_ID": "p", "DORY_STATE_BACKEND": "configmap"}, []string{"POD_NAMESPACE is not set"}},
+		"all at once":     {map[string]string{"DORY_EPOCH": "x", "RESTART_COUNT": "y", "DORY_HEALTH_PORT": "z"}, []string{"DORY_EPOCH", "RESTART_COUNT", "DORY_HEALTH_PORT"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := New(WithEnv(lookup(test.vars)))

@@ -367,7 +367,7 @@ func TestRunOnlyOnce(t *testing.T) {
 
 func TestEpochWithoutOperator(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newProcessor(t, &memory{doc: document(`{"n":5}`, 8, 5)}, environ("DORY_EPOCH", ""), WithInterval(time.Hour))
+		p := newProcessor(t, &memory{doc: document(`{"n":5}`, 8, 5)}, environ("DORY_EPOCH", unset), WithInterval(time.Hour))
 		Var(p, "n", 0)
 		r := start(t, p, nothing)
 		if p.Epoch() != 8 || p.Sequence() != 6 {

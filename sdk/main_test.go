@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -69,7 +70,7 @@ func (m *memory) Save(_ context.Context, doc Document) error {
 		}
 	}
 	if m.doc != nil {
-		if err := refuseOlder(m.doc.Metadata, doc); err != nil {
+		if err := refuseToReplace(m.doc.Metadata, doc); err != nil {
 			return err
 		}
 	}
@@ -104,6 +105,9 @@ func document(payload string, epoch, sequence int64) *Document {
 	return doc
 }
 
+// unset takes a variable out of the environment, where "" leaves it there and empty.
+const unset = "(unset)"
+
 func environ(extra ...string) Option {
 	vars := map[string]string{
 		"PROCESSOR_ID": "p-1", "APP_NAME": "app", "POD_NAME": "dory-p-1-a", "POD_NAMESPACE": "ns", "DORY_EPOCH": "7", "DORY_STATE_BACKEND": "none",
@@ -111,6 +115,7 @@ func environ(extra ...string) Option {
 	for pair := range slices.Chunk(extra, 2) {
 		vars[pair[0]] = pair[1]
 	}
+	maps.DeleteFunc(vars, func(_, value string) bool { return value == unset })
 	return WithEnv(func(name string) (string, bool) {
 		value, ok := vars[name]
 		return value, ok

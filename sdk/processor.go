@@ -34,6 +34,7 @@ type Processor struct {
 	settings
 
 	env      environment
+	barred   string // Why this instance must not act; empty where it may.
 	started  time.Time
 	vars     variables
 	instance string // Of this process, and of no other.
@@ -73,6 +74,10 @@ func New(options ...Option) (*Processor, error) {
 		return nil, fmt.Errorf("configuring the processor: %w", err)
 	}
 	env.takeRole(record)
+	barred := env.whyBarred()
+	if barred != "" { // Nor may it pass for the one that acts.
+		env.role, env.epoch, env.hasEpoch = roleStandby, 0, false
+	}
 	if s.backend == nil {
 		if s.backend, err = backendOf(env); err != nil {
 			return nil, fmt.Errorf("configuring the processor's state: %w", err)
@@ -82,6 +87,7 @@ func New(options ...Option) (*Processor, error) {
 	return &Processor{
 		settings: s,
 		env:      env,
+		barred:   barred,
 		started:  time.Now(),
 		instance: rand.Text(),
 		boundary: newBoundary(),
@@ -142,6 +148,10 @@ func (p *Processor) start() error {
 // live is a processor's life between the start and the end of its HTTP server.
 func (p *Processor) live(ctx context.Context, iterate func(context.Context) error) error {
 	defer close(p.settled)
+	if p.barred != "" {
+		p.standAside(ctx)
+		return nil
+	}
 	if err := p.obtainState(ctx); err != nil {
 		p.result = saveResult{message: "nothing to save: the state was not restored yet"}
 		if errors.Is(err, errStopping) {
@@ -165,6 +175,14 @@ func (p *Processor) live(ctx context.Context, iterate func(context.Context) erro
 	}
 	p.result = p.saveLast(ctx)
 	return errors.Join(workErr, p.result.err)
+}
+
+// standAside lets people look at an instance that must not act. It is never ready, and refuses every state and every turn.
+func (p *Processor) standAside(ctx context.Context) {
+	p.result = saveResult{message: "nothing to save: " + p.barred}
+	p.notReady(p.barred)
+	p.log.Error(p.barred)
+	<-ctx.Done()
 }
 
 // obtainState restores the saved state, except on a standby, which gets its state from the PRIMARY.

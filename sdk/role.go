@@ -76,3 +76,17 @@ func (env *environment) takeRole(record *roleRecord) {
 	}
 	env.role, env.epoch, env.hasEpoch = record.Role, record.Epoch, record.Role != roleStandby
 }
+
+// whyBarred is about a pod that was copied from the operator's: by kubectl debug --copy-to, from an exported manifest, from a
+// backup. A copy has the environment of the original, but its own name, and mostly no label with an epoch. A pod of another
+// operator has neither variable, and may act. Empty: so may this one.
+func (env *environment) whyBarred() string {
+	const rest = ": it serves HTTP, and neither acts nor saves anything"
+	if self := env.podNamespace + "/" + env.podName; env.instance != "" && env.instance != self {
+		return fmt.Sprintf("this pod is %s, a copy of %s, and only the original may act%s", self, env.instance, rest)
+	}
+	if env.knowsEpochs && env.role == rolePrimary && !env.hasEpoch && !env.migrating {
+		return "this pod was given no epoch: its label dory.io/epoch is not there, as on a copy of a processor's pod" + rest
+	}
+	return ""
+}

@@ -121,7 +121,7 @@ func (p *Processor) saveOnce(ctx context.Context, doc Document) error {
 
 // permanent errors do not pass with time.
 func permanent(err error) bool {
-	for _, kind := range []error{ErrSuperseded, errNamespaceEnds, statexfer.ErrTooLarge, statexfer.ErrInvalidJSON, statexfer.ErrTooDeep} {
+	for _, kind := range []error{ErrSuperseded, ErrForeignState, errNamespaceEnds, statexfer.ErrTooLarge, statexfer.ErrInvalidJSON, statexfer.ErrTooDeep} {
 		if errors.Is(err, kind) {
 			return true
 		}

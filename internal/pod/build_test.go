@@ -13,6 +13,7 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/pod"
+	"github.com/dory-io/dory/internal/statexfer"
 )
 
 // processor is what the API server makes of a Processor that names only an image.
@@ -77,7 +78,8 @@ func TestBuildFollowsTheContract(t *testing.T) {
 		t.Errorf("labels (-want +got):\n%s", diff)
 	}
 	wantEnv := map[string]string{
-		"POD_NAME": "dory-cam-x7k2", "POD_NAMESPACE": "vision", "DORY_POD_NAME": "dory-cam-x7k2", "DORY_POD_NAMESPACE": "vision",
+		"POD_NAME": "field:metadata.name", "POD_NAMESPACE": "field:metadata.namespace", "DORY_INSTANCE": "vision/dory-cam-x7k2",
+		"DORY_POD_NAME": "field:metadata.name", "DORY_POD_NAMESPACE": "field:metadata.namespace",
 		"POD_IP": "field:status.podIP", "NODE_NAME": "field:spec.nodeName", "PROCESSOR_ID": "cam", "DORY_PROCESSOR_ID": "cam",
 		"APP_NAME": "cam", "RESTART_COUNT": "0", "DORY_HEALTH_PORT": "8080",
 		"DORY_EPOCH": "field:metadata.labels['dory.io/epoch']", "DORY_ROLE": "field:metadata.annotations['dory.io/role']",
@@ -238,10 +240,10 @@ func TestBuildIDs(t *testing.T) {
 	for id, want := range map[string]struct{ label, stateMap string }{
 		"":                        {"cam", "dory-state-cam"},
 		"cam-7":                   {"cam-7", "dory-state-cam-7"},
-		"Proc_6":                  {"Proc_6", "dory-state-cam"},
-		"größe":                   {"", "dory-state-cam"},
+		"Proc_6":                  {"Proc_6", "dory-state-proc-6.id-rzkm33b7ezi24sdkfftqwwjx67"},
+		"größe":                   {"", statexfer.ConfigMapName("größe")},
 		strings.Repeat("a", 64):   {"", "dory-state-" + strings.Repeat("a", 64)},
-		strings.Repeat("Ab ", 99): {"", "dory-state-cam"},
+		strings.Repeat("Ab ", 99): {"", statexfer.ConfigMapName(strings.Repeat("Ab ", 99))},
 	} {
 		t.Run(id, func(t *testing.T) {
 			p := processor(func(p *doryv1alpha1.Processor) { p.Spec.ProcessorID = id })

@@ -7,7 +7,12 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/statexfer"
 )
+
+// InstanceVariable names the one pod that is meant. A copy of the pod carries it along, while POD_NAME and POD_NAMESPACE tell
+// each pod its own name: an instance for which the two differ must not act. config/admission/instances.yaml refuses such pods.
+const InstanceVariable = "DORY_INSTANCE"
 
 // maxRestartCount stays below the 3 at which the public SDK starts empty and leaves the state it has unread.
 const maxRestartCount = 2
@@ -16,10 +21,11 @@ const maxRestartCount = 2
 func reservedEnv(in Input) []corev1.EnvVar {
 	p := in.Processor
 	env := []corev1.EnvVar{
-		{Name: "POD_NAME", Value: in.Name},
-		{Name: "POD_NAMESPACE", Value: p.Namespace},
-		{Name: "DORY_POD_NAME", Value: in.Name},
-		{Name: "DORY_POD_NAMESPACE", Value: p.Namespace},
+		fieldEnv("POD_NAME", "metadata.name"),
+		fieldEnv("POD_NAMESPACE", "metadata.namespace"),
+		fieldEnv("DORY_POD_NAME", "metadata.name"),
+		fieldEnv("DORY_POD_NAMESPACE", "metadata.namespace"),
+		{Name: InstanceVariable, Value: p.Namespace + "/" + in.Name},
 		fieldEnv("POD_IP", "status.podIP"),
 		fieldEnv("NODE_NAME", "spec.nodeName"),
 		{Name: "PROCESSOR_ID", Value: Verbatim(p.ID())},
@@ -30,7 +36,7 @@ func reservedEnv(in Input) []corev1.EnvVar {
 		fieldEnv("DORY_EPOCH", "metadata.labels['"+doryv1alpha1.LabelEpoch+"']"),
 		fieldEnv("DORY_ROLE", "metadata.annotations['"+doryv1alpha1.AnnotationRole+"']"),
 		{Name: "DORY_HEALTH_PORT", Value: strconv.Itoa(int(p.Spec.Port))},
-		{Name: "DORY_STATE_CONFIGMAP", Value: StateConfigMapName(p)},
+		{Name: stateConfigMap, Value: StateConfigMapName(p)},
 		{Name: "DORY_STATE_TOKEN", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
 			LocalObjectReference: corev1.LocalObjectReference{Name: TokenSecret}, Key: TokenKey,
 		}}},
@@ -81,14 +87,33 @@ func mergeEnv(spec, reserved []corev1.EnvVar) []corev1.EnvVar {
 	return merged
 }
 
-// StateConfigMapName is where the SDK keeps the processor's state: the contract's name wherever the id allows
-// it, else one made from the object's name.
-func StateConfigMapName(p *doryv1alpha1.Processor) string {
-	if name := statePrefix + p.ID(); len(validation.IsDNS1123Subdomain(name)) == 0 {
-		return name
+// stateConfigMap tells the SDK where the processor's state is.
+const stateConfigMap = "DORY_STATE_CONFIGMAP"
+
+// StateConfigMapName is where the SDK keeps the processor's state. It depends on nothing but the id, and belongs to no other.
+func StateConfigMapName(p *doryv1alpha1.Processor) string { return statexfer.ConfigMapName(p.ID()) }
+
+// FormerStateConfigMapName is where operators of before kept the state of an id that cannot stand in a name, as if its object's
+// name was the id. That may be the id of another processor. Empty where it is the same as today.
+func FormerStateConfigMapName(p *doryv1alpha1.Processor) string {
+	name := statexfer.ConfigMapPrefix + p.ID()
+	if len(validation.IsDNS1123Subdomain(name)) > 0 {
+		name = statexfer.ConfigMapPrefix + p.Name
 	}
-	return statePrefix + p.Name
+	if name == StateConfigMapName(p) {
+		return ""
+	}
+	return name
 }
 
-// statePrefix starts the name of every state ConfigMap, by the contract.
-const statePrefix = "dory-state-"
+// StateConfigMapOf is where the pod was told to keep the state; empty where it was not told.
+func StateConfigMapOf(p *corev1.Pod) string {
+	if container := processorOf(p); container != nil {
+		for _, env := range container.Env {
+			if env.Name == stateConfigMap {
+				return env.Value
+			}
+		}
+	}
+	return ""
+}

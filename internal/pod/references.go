@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/statexfer"
 )
 
 // MaxReferences bounds how many objects of one pod are watched.
@@ -123,5 +124,5 @@ func Configures(kind doryv1alpha1.ConfigKind, name string) bool {
 	if kind == doryv1alpha1.ConfigKindSecret {
 		return name != TokenSecret
 	}
-	return !strings.HasPrefix(name, statePrefix) && !strings.HasPrefix(name, "dory-checkpoint-")
+	return !strings.HasPrefix(name, statexfer.ConfigMapPrefix) && !strings.HasPrefix(name, "dory-checkpoint-")
 }

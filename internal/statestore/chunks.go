@@ -40,6 +40,9 @@ const (
 // write of it carries the resourceVersion that was read, and no chunk is removed before such a write has succeeded: of
 // two operators that save at once, one fails, and takes nothing from the other.
 type index struct {
+	// ProcessorID is whose the checkpoint is. The object's name is that of the Processor, which another id may have had.
+	// Empty in those that were written before it was noted.
+	ProcessorID string `json:"processorID,omitempty"`
 	// Last is the highest generation that was ever begun.
 	Last int64 `json:"last"`
 	// Current is what to read.
@@ -104,12 +107,18 @@ func (s *Store) openIndex(ctx context.Context, key Key) (*chunkWriter, error) {
 	if err := json.Unmarshal([]byte(w.object.Data[indexKey]), &w.index); err != nil {
 		return w, damaged(fmt.Errorf("ConfigMap %s/%s: its index cannot be read: %w", key.Namespace, indexName(key), err))
 	}
+	if owner := w.index.ProcessorID; owner != "" && owner != key.ProcessorID {
+		return w, damaged(fmt.Errorf("ConfigMap %s/%s: %w: of %q, not of %q; delete it and those labelled %s=%s if that processor is gone for good, or give this Processor another name",
+			key.Namespace, indexName(key), ErrForeign, owner, key.ProcessorID, LabelCheckpoint, key.Processor))
+	}
 	return w, nil
 }
 
 func (s *Store) lookInChunks(ctx context.Context, key Key, found *Inventory) error {
 	w, err := s.openIndex(ctx, key)
 	switch {
+	case errors.Is(err, ErrForeign): // Of a Processor that had this one's name.
+		return nil
 	case err != nil && unreadable(err):
 		found.Problems = append(found.Problems, Problem{Storage: doryv1alpha1.CheckpointChunks, Err: err})
 		return nil
@@ -167,10 +176,16 @@ func hexSum(data []byte) string {
 // saveInChunks follows the steps that index describes.
 func (s *Store) saveInChunks(ctx context.Context, req SaveRequest, target Copy, packed []byte) (Saved, error) {
 	w, err := s.openIndex(ctx, req.Key)
+	if errors.Is(err, ErrForeign) {
+		return Saved{}, err
+	}
 	if _, isDamaged := errors.AsType[*damagedError](err); isDamaged {
 		w.index, err = index{}, nil // The state in hand is good; what the index said is lost either way.
 	}
 	if err != nil {
+		return Saved{}, err
+	}
+	if err := w.refuseUnknownOwner(ctx); err != nil {
 		return Saved{}, err
 	}
 	if current := w.index.Current; current != nil && current.copy().Version.Compare(target.Version) >= 0 {
@@ -186,6 +201,17 @@ func (s *Store) saveInChunks(ctx context.Context, req SaveRequest, target Copy, 
 		return Saved{}, fmt.Errorf("saving a checkpoint in ConfigMaps: %w", err)
 	}
 	return Saved{Copy: *next.copy(), Written: true}, nil
+}
+
+// refuseUnknownOwner asks the document itself whose it is, where the index was written before it noted that.
+func (w *chunkWriter) refuseUnknownOwner(ctx context.Context) error {
+	if w.index.ProcessorID != "" || w.index.Current == nil {
+		return nil
+	}
+	if _, err := w.store.read(ctx, w.key, w.index.Current.copy()); errors.Is(err, ErrForeign) {
+		return err
+	}
+	return nil
 }
 
 func (w *chunkWriter) replace(ctx context.Context, next *generation, packed []byte) error {
@@ -241,6 +267,7 @@ func (w *chunkWriter) meta(name string) metav1.ObjectMeta {
 
 // put writes the index.
 func (w *chunkWriter) put(ctx context.Context) error {
+	w.index.ProcessorID = w.key.ProcessorID
 	text, err := json.Marshal(w.index)
 	if err != nil {
 		return fmt.Errorf("writing the index of a checkpoint: %w", err)
@@ -273,11 +300,17 @@ func (w *chunkWriter) putChunk(ctx context.Context, generation int64, n int, dat
 // crash leaves no chunk that nobody knows of.
 func (s *Store) removeChunks(ctx context.Context, key Key, kept Version) error {
 	w, err := s.openIndex(ctx, key)
+	if errors.Is(err, ErrForeign) {
+		return nil
+	}
 	if err != nil && unreadable(err) { // What it said is lost either way; its chunks stay, for whoever can make something of them.
 		return w.remove(ctx, indexName(key), client.Preconditions{ResourceVersion: &w.object.ResourceVersion})
 	}
 	if err != nil || w.object == nil {
 		return err
+	}
+	if err := w.refuseUnknownOwner(ctx); err != nil {
+		return nil //nolint:nilerr // It is another's, and not to be removed.
 	}
 	if current := w.index.Current; current != nil && current.copy().Version.Compare(kept) > 0 {
 		return nil

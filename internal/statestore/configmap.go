@@ -106,6 +106,33 @@ func (s *Store) lookInConfigMap(ctx context.Context, key Key, found *Inventory) 
 	return nil
 }
 
+// lookInFormer reads the ConfigMap of before. It counts only where it says that it is this processor's: most of the time
+// it is another's own.
+func (s *Store) lookInFormer(ctx context.Context, key Key, found *Inventory) error {
+	if key.Former == "" {
+		return nil
+	}
+	cm, err := s.get(ctx, key.Namespace, key.Former)
+	if err != nil || cm == nil {
+		return err
+	}
+	metadata, err := statexfer.DecodeMetadata([]byte(cm.Data[statexfer.ConfigMapKey]))
+	if err != nil || metadata.ProcessorID != key.ProcessorID {
+		return nil //nolint:nilerr // What cannot be read says not whose it is.
+	}
+	c, problem := fromConfigMap(cm, key)
+	if problem != nil {
+		found.Problems = append(found.Problems, *problem)
+		return nil
+	}
+	c.former = true
+	found.Copies = append(found.Copies, c)
+	if found.Fresh == "" {
+		found.Fresh = cm.Annotations[AnnotationFresh]
+	}
+	return nil
+}
+
 // fromConfigMap answers neither copy nor problem for a ConfigMap that holds no state at all.
 func fromConfigMap(cm *corev1.ConfigMap, key Key) (*Copy, *Problem) {
 	text, ok := cm.Data[statexfer.ConfigMapKey]

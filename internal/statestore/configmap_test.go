@@ -19,7 +19,7 @@ import (
 func TestSaveWhereTheSDKLooks(t *testing.T) {
 	w := newWorld(t, nil)
 	saved := w.save(w.state(1, 5))
-	cm := w.configMap("dory-state-cam")
+	cm := w.configMap(stateName)
 	d, err := statexfer.FromConfigMap(cm)
 	if err != nil || string(d.Payload) != `{"at": "1/5"}` || d.Metadata.ProcessorID != "Cam_1" {
 		t.Errorf("stored %+v, %v", d, err)
@@ -102,13 +102,13 @@ func TestWhatElseIsInTheConfigMapStays(t *testing.T) {
 	w := newWorld(t, nil)
 	slot := &Slot{}
 	w.save(w.state(1, 1), with(slot), func(r *SaveRequest) { r.Fresh = "f" })
-	w.change("dory-state-cam", func(cm *corev1.ConfigMap) {
+	w.change(stateName, func(cm *corev1.ConfigMap) {
 		cm.Labels["team"], cm.Data["note"] = "blue", "mine"
 		cm.BinaryData = map[string][]byte{"b": {1}}
 	})
 	w.save(w.state(1, 2), with(slot)) // Meets the change.
 	w.save(w.state(1, 3), with(slot)) // Remembers it.
-	cm := w.configMap("dory-state-cam")
+	cm := w.configMap(stateName)
 	if cm.Labels["team"] != "blue" || cm.Data["note"] != "mine" || len(cm.BinaryData["b"]) != 1 || cm.Annotations[AnnotationFresh] != "f" {
 		t.Errorf("labels %v, data %v, binary %v, annotations %v", cm.Labels, cm.Data["note"], cm.BinaryData, cm.Annotations)
 	}
@@ -159,7 +159,7 @@ func TestADeletedConfigMapIsMadeAgain(t *testing.T) {
 	w := newWorld(t, nil)
 	slot := &Slot{}
 	w.save(w.state(2, 10), with(slot))
-	if err := apiServer.Delete(t.Context(), w.configMap("dory-state-cam")); err != nil {
+	if err := apiServer.Delete(t.Context(), w.configMap(stateName)); err != nil {
 		t.Fatal(err)
 	}
 	if saved := w.save(w.state(2, 11), with(slot)); !saved.Written {
@@ -177,7 +177,7 @@ func TestADamagedStateIsReplacedByAGoodOne(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, nil)
 			w.save(w.state(9, 9))
-			w.change("dory-state-cam", func(cm *corev1.ConfigMap) { cm.Data["state"] = damage(cm.Data["state"]) })
+			w.change(stateName, func(cm *corev1.ConfigMap) { cm.Data["state"] = damage(cm.Data["state"]) })
 			if got, found := w.newest(Lineage{}); got != "" || len(found.Problems) != 1 || found.Problems[0].Away {
 				t.Errorf("newest %q, problems %+v", got, found.Problems)
 			}
@@ -201,9 +201,9 @@ func TestTheStateOfAnotherProcessorIsLeftAlone(t *testing.T) {
 		if !errors.Is(err, ErrForeign) {
 			t.Fatalf("%s: %v", name, err)
 		}
-		wantSays(t, err, "dory-state-cam", `"other"`, `"Cam_1"`)
+		wantSays(t, err, stateName, `"other"`, `"Cam_1"`)
 	}
-	if d, err := statexfer.FromConfigMap(w.configMap("dory-state-cam")); err != nil || d.Metadata.ProcessorID != "other" {
+	if d, err := statexfer.FromConfigMap(w.configMap(stateName)); err != nil || d.Metadata.ProcessorID != "other" {
 		t.Errorf("%+v, %v", d.Metadata, err)
 	}
 }

@@ -22,6 +22,8 @@ type Copy struct {
 	Checksum string
 	Size     int64
 
+	// former says that it is where no instance of today looks.
+	former bool
 	// document is nil where it was not read yet.
 	document *statexfer.Document
 	chunks   *generation
@@ -82,7 +84,7 @@ func (i *Inventory) In(storage doryv1alpha1.CheckpointStorage) *Copy {
 // does; that the database is away is a Problem.
 func (s *Store) Look(ctx context.Context, key Key, lineage Lineage) (*Inventory, error) {
 	found := &Inventory{}
-	for _, look := range []func(context.Context, Key, *Inventory) error{s.lookInChunks, s.lookInDatabase, s.lookInConfigMap} {
+	for _, look := range []func(context.Context, Key, *Inventory) error{s.lookInChunks, s.lookInDatabase, s.lookInConfigMap, s.lookInFormer} {
 		if err := look(ctx, key, found); err != nil {
 			return nil, err
 		}
@@ -168,6 +170,14 @@ func damaged(err error) error { return &damagedError{err} }
 func unreadable(err error) bool {
 	_, isDamaged := errors.AsType[*damagedError](err)
 	return isDamaged || away(err)
+}
+
+// where names the place of the copy.
+func (c Copy) where(key Key) string {
+	if c.former {
+		key.ConfigMap = key.Former
+	}
+	return where(key, c.Storage)
 }
 
 func where(key Key, storage doryv1alpha1.CheckpointStorage) string {

@@ -65,6 +65,9 @@ func run(m *testing.M) int {
 
 var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
+// The ConfigMaps of the processor Cam_1 that the object cam stands for: today's, and that of operators of before.
+var stateName, formerName = statexfer.ConfigMapName("Cam_1"), "dory-state-cam"
+
 // world is a namespace, and a Store that counts what it does there.
 type world struct {
 	*Store
@@ -87,7 +90,7 @@ func newWorld(t *testing.T, database Database) *world {
 	if err := apiServer.Create(t.Context(), namespace); err != nil {
 		t.Fatal(err)
 	}
-	return newWorldIn(t, Key{Namespace: namespace.Name, Processor: "cam", ProcessorID: "Cam_1", ConfigMap: "dory-state-cam"}, database)
+	return newWorldIn(t, Key{Namespace: namespace.Name, Processor: "cam", ProcessorID: "Cam_1", ConfigMap: stateName, Former: formerName}, database)
 }
 
 // newWorldIn is another operator for the same processor.

@@ -79,7 +79,7 @@ func (p *Preparer) Prepare(ctx context.Context, processor *doryv1alpha1.Processo
 		}
 		p.event(processor, corev1.EventTypeWarning, "StateOutdated", "%s; starting with that, because spec.state.onMissing is PreferLatest", missing)
 	}
-	if document == nil || result.Found.Storage == doryv1alpha1.CheckpointConfigMap {
+	if document == nil || (result.Found.Storage == doryv1alpha1.CheckpointConfigMap && !result.Found.former) {
 		return result, nil
 	}
 	result.Elsewhere, err = p.place(ctx, processor, key, lineage, found, document)
@@ -111,7 +111,7 @@ func (p *Preparer) place(ctx context.Context, processor *doryv1alpha1.Processor,
 	newest := found.Newest()
 	if fits {
 		p.event(processor, corev1.EventTypeNormal, "StatePlaced", "Copied the state (%s) from %s into ConfigMap %s for the next instance",
-			newest.Version, where(key, newest.Storage), key.ConfigMap)
+			newest.Version, newest.where(key), key.ConfigMap)
 	}
 	return !fits, nil
 }

@@ -79,15 +79,15 @@ func TestPrepare(t *testing.T) {
 		discard = doryv1alpha1.OnMissingDiscard
 	)
 	deleteConfigMap := func(s *start) {
-		if err := apiServer.Delete(s.t.Context(), s.configMap("dory-state-cam")); err != nil {
+		if err := apiServer.Delete(s.t.Context(), s.configMap(stateName)); err != nil {
 			s.t.Fatal(err)
 		}
 	}
 	damageConfigMap := func(s *start) {
-		s.change("dory-state-cam", func(cm *corev1.ConfigMap) { cm.Data["state"] = strings.Replace(cm.Data["state"], "3/5", "3/6", 1) })
+		s.change(stateName, func(cm *corev1.ConfigMap) { cm.Data["state"] = strings.Replace(cm.Data["state"], "3/5", "3/6", 1) })
 	}
 	truncateConfigMap := func(s *start) {
-		s.change("dory-state-cam", func(cm *corev1.ConfigMap) { cm.Data["state"] = cm.Data["state"][:20] })
+		s.change(stateName, func(cm *corev1.ConfigMap) { cm.Data["state"] = cm.Data["state"][:20] })
 	}
 	small := func(s *start) { s.record(s.save(s.state(3, 5))) }
 	inDatabase := func(s *start) { s.save(s.state(3, 4)); s.record(s.save(s.state(3, 5, large(2)))) }
@@ -202,7 +202,7 @@ func (s *start) wantInConfigMap(want string) {
 	if want == "" {
 		return
 	}
-	d, err := statexfer.FromConfigMap(s.configMap("dory-state-cam"))
+	d, err := statexfer.FromConfigMap(s.configMap(stateName))
 	if err != nil || !strings.Contains(string(d.Payload), `"`+want+`"`) {
 		s.t.Errorf("the SDK finds %s, %v, want %s", d.Payload, err, want)
 	}

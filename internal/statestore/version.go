@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/pod"
 	"github.com/dory-io/dory/internal/statexfer"
@@ -20,11 +22,25 @@ type Key struct {
 	ProcessorID string
 	// ConfigMap is where the SDK looks for the state.
 	ConfigMap string
+	// Former is another ConfigMap where the state may be, though that may also be another processor's; or empty.
+	Former string
 }
 
 // KeyOf is the Key of a Processor.
 func KeyOf(p *doryv1alpha1.Processor) Key {
-	return Key{Namespace: p.Namespace, Processor: p.Name, ProcessorID: p.ID(), ConfigMap: pod.StateConfigMapName(p)}
+	return Key{
+		Namespace: p.Namespace, Processor: p.Name, ProcessorID: p.ID(),
+		ConfigMap: pod.StateConfigMapName(p), Former: pod.FormerStateConfigMapName(p),
+	}
+}
+
+// KeyOfInstance is the Key of a Processor whose instance may have been made by an operator of before, and looks where that said.
+func KeyOfInstance(p *doryv1alpha1.Processor, instance *corev1.Pod) Key {
+	key := KeyOf(p)
+	if key.Former != "" && instance != nil && pod.StateConfigMapOf(instance) == key.Former {
+		key.ConfigMap, key.Former = key.Former, key.ConfigMap
+	}
+	return key
 }
 
 // clockGrain is by what two times must differ to be different. A document tells its time as a fraction of seconds,

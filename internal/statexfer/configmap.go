@@ -3,11 +3,9 @@ package statexfer
 import (
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 const (
@@ -26,17 +24,6 @@ const (
 	// MaxConfigMapBytes is how much data the API server takes in one ConfigMap: 1 MiB.
 	MaxConfigMapBytes = 1 << 20
 )
-
-// ConfigMapName is the contract's name for a processor's state ConfigMap. It fails for an id that cannot be part
-// of an object's name; the operator then gives the name to use in DORY_STATE_CONFIGMAP.
-func ConfigMapName(processorID string) (string, error) {
-	name := ConfigMapPrefix + processorID
-	if problems := validation.IsDNS1123Subdomain(name); processorID == "" || len(problems) > 0 {
-		return "", fmt.Errorf("processor id %q makes no legal name for a ConfigMap (%s): set DORY_STATE_CONFIGMAP to the name to use",
-			processorID, strings.Join(problems, "; "))
-	}
-	return name, nil
-}
 
 // IntoConfigMap puts the document into the ConfigMap with the contract's label and annotations and leaves everything
 // else in it as it is. A ttl of 0 stands for DefaultTTL. It fails with ErrTooLarge, and changes nothing, where

@@ -12,26 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-func TestConfigMapName(t *testing.T) {
-	for id, want := range map[string]string{
-		"counter":                "dory-state-counter",
-		"a.b-c":                  "dory-state-a.b-c",
-		"Proc_6":                 "",
-		"":                       "",
-		"../x":                   "",
-		strings.Repeat("a", 242): "dory-state-" + strings.Repeat("a", 242),
-		strings.Repeat("a", 243): "",
-	} {
-		got, err := ConfigMapName(id)
-		if got != want || (err == nil) != (want != "") {
-			t.Errorf("ConfigMapName(%q) is %q, %v; want %q", id, got, err, want)
-		}
-		if err != nil && !strings.Contains(err.Error(), "DORY_STATE_CONFIGMAP") {
-			t.Errorf("%v does not say what to do", err)
-		}
-	}
-}
-
 func TestConfigMapGolden(t *testing.T) {
 	cm := &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Name: "dory-state-p-1", Labels: map[string]string{"mine": "1"}},

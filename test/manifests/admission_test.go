@@ -2,6 +2,7 @@ package manifests
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -153,6 +154,54 @@ var _ = Describe("The admission policies", func() {
 			obj := create(ctx, epochOf("cam-1", 1, "pod-1"))
 			Expect(admin.Delete(ctx, obj)).To(Succeed())
 		})
+	})
+})
+
+// podWith is a pod whose second container has the environment, and which belongs to no ServiceAccount that must exist.
+func podWith(name, env string) string {
+	return fmt.Sprintf(`apiVersion: v1
+kind: Pod
+metadata: {name: %s, namespace: default}
+spec:
+  automountServiceAccountToken: false
+  containers:
+  - {name: first, image: a}
+  - {name: processor, image: a, env: %s}
+`, name, env)
+}
+
+var _ = Describe("The admission policy for instances", func() {
+	const identity = `[{name: A, value: a}, {name: DORY_INSTANCE, value: vision/dory-cam-x7k2}]`
+
+	DescribeTable("refuses a pod that carries another's identity", func(ctx context.Context, name string, options ...client.CreateOption) {
+		because := []string{"this pod is a copy of vision/dory-cam-x7k2", "only the operator makes its pods", "kubectl debug -it dory-cam-x7k2 --image=IMAGE --target=processor"}
+		Expect(admin.Create(ctx, object(podWith(name, identity)), options...)).To(refusedBecause(because...))
+	},
+		Entry("under another name, as kubectl debug --copy-to makes it", "debug"),
+		Entry("under the same name, as a backup restores it", "dory-cam-x7k2"),
+		Entry("in a dry run, which tells what would happen", "debug", client.DryRunAll),
+	)
+
+	It("lets the operator make the pod", func(ctx context.Context) {
+		Eventually(func() error {
+			return operator.Create(ctx, object(podWith("dory-cam-x7k2", identity)), client.DryRunAll)
+		}).WithTimeout(timeToSettle).Should(Or(Succeed(), refusedBecause("no API token found for service account")))
+	})
+
+	DescribeTable("leaves other pods alone", func(ctx context.Context, env string) {
+		Eventually(func() error {
+			return admin.Create(ctx, object(podWith("other", env)), client.DryRunAll)
+		}).WithTimeout(timeToSettle).Should(Or(Succeed(), refusedBecause("no API token found for service account")))
+	},
+		Entry("without an environment", "[]"),
+		Entry("of another operator", `[{name: PROCESSOR_ID, value: cam}, {name: DORY_EPOCH, value: "1"}]`),
+		Entry("that were made without Dory from one of Dory's", `[{name: DORY_INSTANCE, value: ""}]`),
+		Entry("that take the value from elsewhere", `[{name: DORY_INSTANCE, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]`),
+	)
+
+	It("refuses a pod whose identity is set twice", func(ctx context.Context) {
+		obj := podWith("debug", `[{name: DORY_INSTANCE, value: ""}, {name: DORY_INSTANCE, value: vision/dory-cam-x7k2}]`)
+		Expect(admin.Create(ctx, object(obj))).To(refusedBecause("a copy of vision/dory-cam-x7k2"))
 	})
 })
 

@@ -75,6 +75,8 @@ func waitForPolicies(ctx context.Context) {
 		g.Expect(admin.Create(ctx, object(ownedProcessor("probe")), client.DryRunAll)).NotTo(Succeed())
 		g.Expect(admin.Create(ctx, object(epochOf("probe", 1, "pod-1")), client.DryRunAll)).NotTo(Succeed())
 		g.Expect(admin.Create(ctx, object(processorWithDivisor("1e1.5")), client.DryRunAll)).NotTo(Succeed())
+		g.Expect(admin.Create(ctx, object(podWith("probe", `[{name: DORY_INSTANCE, value: vision/x}]`)), client.DryRunAll)).
+			To(refusedBecause("dory-instances"))
 	}).WithContext(ctx).WithTimeout(timeToSettle).Should(Succeed())
 }
 

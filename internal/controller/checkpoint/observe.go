@@ -129,7 +129,7 @@ func (o *observation) endpoint(token func(string) string) statexfer.Endpoint {
 	return statexfer.Endpoint{URL: "http://" + host, Token: token(o.processor.Namespace)}
 }
 
-func (o *observation) key() statestore.Key { return statestore.KeyOf(o.processor) }
+func (o *observation) key() statestore.Key { return statestore.KeyOfInstance(o.processor, o.holder) }
 
 func (o *observation) lineage() statestore.Lineage { return statestore.LineageOf(o.processor, o.epoch) }
 

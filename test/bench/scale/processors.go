@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -82,5 +83,7 @@ func (s *processors) podTemplate() (corev1.PodTemplateSpec, error) {
 		return corev1.PodTemplateSpec{}, fmt.Errorf("building the pod that both sides run: %w", err)
 	}
 	built.Spec.ServiceAccountName = "" // the namespace's default
+	container := &built.Spec.Containers[0]
+	container.Env = slices.DeleteFunc(container.Env, func(e corev1.EnvVar) bool { return e.Name == pod.InstanceVariable })
 	return corev1.PodTemplateSpec{Spec: built.Spec}, nil
 }

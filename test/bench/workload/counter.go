@@ -4,6 +4,7 @@ package workload
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -65,6 +66,8 @@ func (c Counter) StatefulSet() (*appsv1.StatefulSet, error) {
 		return nil, fmt.Errorf("building the pod that both sides run: %w", err)
 	}
 	labels := map[string]string{"app": c.Name}
+	container := &built.Spec.Containers[0]
+	container.Env = slices.DeleteFunc(container.Env, func(e corev1.EnvVar) bool { return e.Name == pod.InstanceVariable || e.Name == "DORY_EPOCH" })
 	return &appsv1.StatefulSet{
 		ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: c.Name},
 		Spec: appsv1.StatefulSetSpec{

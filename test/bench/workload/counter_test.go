@@ -20,7 +20,12 @@ func TestBothSidesRunTheSamePod(t *testing.T) {
 	for _, e := range container.Env {
 		env[e.Name] = e.Value
 	}
-	if env["POD_NAME"] != "s-0" || env["PROCESSOR_ID"] != "s" || env["DORY_STATE_CONFIGMAP"] != "dory-state-s" || env["COUNTER_INTERVAL"] != "1ms" || env["COUNTER_PAYLOAD_BYTES"] != "65408" {
+	for _, name := range []string{"DORY_INSTANCE", "DORY_EPOCH"} {
+		if _, set := env[name]; set {
+			t.Errorf("%s is set: the pod of a StatefulSet would take itself for a copy", name)
+		}
+	}
+	if env["PROCESSOR_ID"] != "s" || env["DORY_STATE_CONFIGMAP"] != "dory-state-s" || env["COUNTER_INTERVAL"] != "1ms" || env["COUNTER_PAYLOAD_BYTES"] != "65408" {
 		t.Errorf("%v", env)
 	}
 	if container.Lifecycle == nil || container.ReadinessProbe == nil || container.ReadinessProbe.HTTPGet.Path != "/ready" {
