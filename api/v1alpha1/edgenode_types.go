@@ -19,13 +19,13 @@ const (
 type EdgeNodeSpec struct {
 	// edgeNodeID is the node's UUID in the database, of 36 characters. There is none by default. Immutable once set.
 	// +optional
-	// +kubebuilder:validation:Format=uuid
+	// +kubebuilder:validation:Pattern=`^[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}$`
 	// +kubebuilder:validation:MaxLength=36
 	EdgeNodeID string `json:"edgeNodeID,omitempty"`
 	// organizationID is the UUID of the organization that owns the node, of 36 characters. There is none by default.
 	// Immutable once set.
 	// +optional
-	// +kubebuilder:validation:Format=uuid
+	// +kubebuilder:validation:Pattern=`^[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}$`
 	// +kubebuilder:validation:MaxLength=36
 	OrganizationID string `json:"organizationID,omitempty"`
 	// nodeName is the Kubernetes node. From 1 to 253 characters; the default is the name of this object. It can change at any

@@ -282,8 +282,8 @@ type ProcessorState struct {
 	// +optional
 	// +default="30s"
 	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:Format=duration
-	// +kubebuilder:validation:XValidation:rule="duration(self) == duration('0s') || (duration(self) >= duration('1s') && duration(self) <= duration('24h'))",message="must be 0s, for no checkpoints, or from 1s to 24h"
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="self != '' && self.matches('^([0-9]{1,6}([.][0-9]{1,9})?h)?([0-9]{1,6}([.][0-9]{1,9})?m)?([0-9]{1,6}([.][0-9]{1,9})?s)?([0-9]{1,6}([.][0-9]{1,9})?ms)?([0-9]{1,6}([.][0-9]{1,9})?(us|µs))?([0-9]{1,6}([.][0-9]{1,9})?ns)?$') && (duration(self) == duration('0s') || (duration(self) >= duration('1s') && duration(self) <= duration('24h')))",message="must be a Go duration such as 30s or 24h, and 0s, for no checkpoints, or from 1s to 24h"
 	CheckpointInterval *metav1.Duration `json:"checkpointInterval,omitempty"`
 	// onMissing says what a start means for which the newest state cannot be had. The default is PreferLatest.
 	//   - Require: starts no instance while the newest state that was ever recorded cannot be read.
@@ -467,6 +467,7 @@ type ProcessorStatus struct {
 	// +listType=map
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:XValidation:rule="self.all(c, c.lastTransitionTime >= timestamp('0001-01-01T00:00:00Z'))",message="lastTransitionTime must be a time such as 2026-01-02T03:04:05Z"
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 	// observedGeneration is the generation of the spec that this status is about.
 	// +optional
@@ -575,6 +576,7 @@ const (
 type ProcessorCheckpoint struct {
 	// time is when the state was captured.
 	// +required
+	// +kubebuilder:validation:XValidation:rule="self > timestamp('0001-01-01T00:00:00Z')",message="must be a time such as 2026-01-02T03:04:05Z"
 	Time metav1.Time `json:"time,omitempty,omitzero"`
 	// epoch is that of the instance whose state it is.
 	// +optional
@@ -640,6 +642,7 @@ type ProcessorInstance struct {
 	SDKVersion string `json:"sdkVersion,omitempty"`
 	// since is when the instance last became ready or, before that, when its pod was created.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="self > timestamp('0001-01-01T00:00:00Z')",message="must be a time such as 2026-01-02T03:04:05Z"
 	Since *metav1.Time `json:"since,omitempty"`
 }
 
@@ -651,6 +654,7 @@ type ProcessorBackoff struct {
 	Failures int32 `json:"failures,omitempty"`
 	// lastFailureTime is when the last of them was seen.
 	// +required
+	// +kubebuilder:validation:XValidation:rule="self > timestamp('0001-01-01T00:00:00Z')",message="must be a time such as 2026-01-02T03:04:05Z"
 	LastFailureTime metav1.Time `json:"lastFailureTime,omitempty,omitzero"`
 	// lastPod is the pod of the last failure, so that it counts once.
 	// +optional

@@ -46,6 +46,7 @@ type ProcessorEpochSpec struct {
 	Reason EpochReason `json:"reason,omitempty"`
 	// issuedAt is when, by the operator's clock. For people; nothing is decided by it. Only the operator can change it.
 	// +required
+	// +kubebuilder:validation:XValidation:rule="self > timestamp('0001-01-01T00:00:00Z')",message="must be a time such as 2026-01-02T03:04:05Z"
 	IssuedAt metav1.Time `json:"issuedAt,omitempty,omitzero"`
 }
 

@@ -119,6 +119,7 @@ type ProcessorMigrationStatus struct {
 	// +listType=map
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:XValidation:rule="self.all(c, c.lastTransitionTime >= timestamp('0001-01-01T00:00:00Z'))",message="lastTransitionTime must be a time such as 2026-01-02T03:04:05Z"
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 	// observedGeneration is the generation of the spec that this status is about.
 	// +optional
@@ -182,13 +183,22 @@ type ProcessorMigrationStatus struct {
 	Message string `json:"message,omitempty"`
 	// phaseTime is when the phase was reached. The deadlines of the steps count from it.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="self > timestamp('0001-01-01T00:00:00Z')",message="must be a time such as 2026-01-02T03:04:05Z"
 	PhaseTime *metav1.Time `json:"phaseTime,omitempty"`
 	// pause is for how long the processor stood still, from asking the source to quiesce until the target was
 	// promoted, as the operator saw it.
 	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MinLength=2
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:Pattern=`^-?([0-9]{1,6}([.][0-9]{1,9})?h)?([0-9]{1,6}([.][0-9]{1,9})?m)?([0-9]{1,6}([.][0-9]{1,9})?s)?([0-9]{1,6}([.][0-9]{1,9})?ms)?([0-9]{1,6}([.][0-9]{1,9})?(us|µs))?([0-9]{1,6}([.][0-9]{1,9})?ns)?$`
 	Pause *metav1.Duration `json:"pause,omitempty"`
 	// duration is the time from startTime to completionTime.
 	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MinLength=2
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:Pattern=`^-?([0-9]{1,6}([.][0-9]{1,9})?h)?([0-9]{1,6}([.][0-9]{1,9})?m)?([0-9]{1,6}([.][0-9]{1,9})?s)?([0-9]{1,6}([.][0-9]{1,9})?ms)?([0-9]{1,6}([.][0-9]{1,9})?(us|µs))?([0-9]{1,6}([.][0-9]{1,9})?ns)?$`
 	Duration *metav1.Duration `json:"duration,omitempty"`
 	// stateBytes is the size of the state that was moved.
 	// +optional
@@ -201,9 +211,11 @@ type ProcessorMigrationStatus struct {
 	Sequence *int64 `json:"sequence,omitempty"`
 	// startTime is when the move left Pending.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="self > timestamp('0001-01-01T00:00:00Z')",message="must be a time such as 2026-01-02T03:04:05Z"
 	StartTime *metav1.Time `json:"startTime,omitempty"`
 	// completionTime is when the move ended, well or not.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="self > timestamp('0001-01-01T00:00:00Z')",message="must be a time such as 2026-01-02T03:04:05Z"
 	CompletionTime *metav1.Time `json:"completionTime,omitempty"`
 }
 
