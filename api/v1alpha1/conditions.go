@@ -23,6 +23,9 @@ const (
 	ReasonBackingOff = "BackingOff"
 	// ReasonEpochUnavailable: no epoch can be issued, so no instance may start.
 	ReasonEpochUnavailable = "EpochUnavailable"
+	// ReasonUndecodable: the ProcessorEpoch or a ProcessorMigration of the Processor cannot be decoded. What runs is left
+	// alone, and nothing is started, before that is mended or deleted.
+	ReasonUndecodable = "Undecodable"
 	// ReasonPodRejected: the API server refuses the pod.
 	ReasonPodRejected = "PodRejected"
 	// ReasonInvalidPodTemplate: spec.podTemplate cannot be merged over the generated pod.

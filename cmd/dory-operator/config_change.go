@@ -15,7 +15,7 @@ func (o *operator) addConfigChange(context.Context) error {
 		return fmt.Errorf("making a client for metadata: %w", err)
 	}
 	reconciler := configchange.New(configchange.Config{
-		Client: o.manager.GetClient(), APIReader: o.manager.GetAPIReader(), Metadata: client, Self: o.manager.GetClient(),
+		Client: o.manager.GetClient(), APIReader: o.apiReader(), Metadata: client, Self: o.manager.GetClient(),
 		Recorder: o.manager.GetEventRecorder("dory-configchange"), Clock: o.clock, SecretKey: o.tokens.For,
 	})
 	if err := reconciler.SetupWithManager(o.manager); err != nil {

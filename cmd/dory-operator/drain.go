@@ -26,7 +26,7 @@ func (o *operator) addDrain(ctx context.Context) error {
 	if err := nodes.SetupWithManager(o.manager); err != nil {
 		return fmt.Errorf("adding the drain controller: %w", err)
 	}
-	if err := drain.NewMigratable(drain.MigratableConfig{Client: c, APIReader: o.manager.GetAPIReader(), Clock: o.clock}).SetupWithManager(o.manager); err != nil {
+	if err := drain.NewMigratable(drain.MigratableConfig{Client: c, APIReader: o.apiReader(), Clock: o.clock}).SetupWithManager(o.manager); err != nil {
 		return fmt.Errorf("adding the controller of the condition Migratable: %w", err)
 	}
 	return nil

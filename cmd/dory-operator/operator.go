@@ -19,12 +19,14 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/controller/drain"
+	"github.com/dory-io/dory/internal/controller/leftaside"
 	"github.com/dory-io/dory/internal/controller/lifecycle"
 	"github.com/dory-io/dory/internal/fence"
 	"github.com/dory-io/dory/internal/pod"
 	"github.com/dory-io/dory/internal/statestore"
 	"github.com/dory-io/dory/internal/statexfer"
 	"github.com/dory-io/dory/internal/store"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 // leaseName is the Lease that the leader holds.
@@ -61,8 +63,8 @@ func newOperator(ctx context.Context, opts options) (*operator, error) {
 	}
 	o.issuer = fence.NewIssuer(o.manager.GetClient(), o.ledger(), o.clock)
 	o.processors = statexfer.NewClient(statexfer.ClientConfig{Clock: o.clock})
-	o.states = statestore.New(statestore.Config{Client: o.manager.GetClient(), Reader: o.manager.GetAPIReader(), Database: o.largeStates()})
-	for _, add := range []func(context.Context) error{o.addHealth, o.addLifecycle, o.addConfigChange, o.addCheckpoints, o.addDrain, o.addMigrations, o.addPlacement, o.addDatabase, o.addFollower, o.addWebhook, o.addResponder} {
+	o.states = statestore.New(statestore.Config{Client: o.manager.GetClient(), Reader: o.apiReader(), Database: o.largeStates()})
+	for _, add := range []func(context.Context) error{o.addHealth, o.addLeftAside, o.addLifecycle, o.addConfigChange, o.addCheckpoints, o.addDrain, o.addMigrations, o.addPlacement, o.addDatabase, o.addFollower, o.addWebhook, o.addResponder} {
 		if err := add(ctx); err != nil {
 			return nil, err
 		}
@@ -80,8 +82,9 @@ func newManager(opts options) (ctrl.Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	manager, err := ctrl.NewManager(config, ctrl.Options{
+	managed := ctrl.Options{
 		Scheme:                        scheme,
+		NewClient:                     undecodable.NewClient,
 		Cache:                         cacheOptions(),
 		Client:                        client.Options{FieldOwner: "dory-operator"},
 		Metrics:                       metricsserver.Options{BindAddress: opts.metricsAddress},
@@ -91,7 +94,11 @@ func newManager(opts options) (ctrl.Manager, error) {
 		LeaderElectionID:              leaseName,
 		LeaderElectionNamespace:       opts.leaderElectNS,
 		LeaderElectionReleaseOnCancel: true,
-	})
+	}
+	if managed.Cache.NewInformer, err = undecodable.Informers(config, scheme, managed.Cache); err != nil {
+		return nil, fmt.Errorf("preparing the caches: %w", err)
+	}
+	manager, err := ctrl.NewManager(config, managed)
 	if err != nil {
 		return nil, fmt.Errorf("starting the operator: %w", err)
 	}
@@ -138,6 +145,17 @@ func (o *operator) addHealth(context.Context) error {
 	return nil
 }
 
+// apiReader reads past the caches.
+func (o *operator) apiReader() client.Reader { return undecodable.Reader(o.manager.GetAPIReader()) }
+
+func (o *operator) addLeftAside(context.Context) error {
+	metric, err := leftaside.NewMetric(metrics.Registry)
+	if err != nil {
+		return err
+	}
+	return leftaside.Add(o.manager, o.manager.GetEventRecorder("dory-operator"), metric)
+}
+
 func (o *operator) addLifecycle(ctx context.Context) error {
 	lifecycleMetrics, err := lifecycle.NewMetrics(metrics.Registry, o.manager.GetCache())
 	if err != nil {
@@ -145,7 +163,7 @@ func (o *operator) addLifecycle(ctx context.Context) error {
 	}
 	recorder := o.manager.GetEventRecorder("dory-lifecycle")
 	o.lifecycle = lifecycle.New(lifecycle.Config{
-		Client: o.manager.GetClient(), APIReader: o.manager.GetAPIReader(), Issuer: o.issuer, Clock: o.clock,
+		Client: o.manager.GetClient(), APIReader: o.apiReader(), Issuer: o.issuer, Clock: o.clock,
 		Recorder: recorder, Metrics: lifecycleMetrics, NewSuffix: newSuffix, Tokens: o.tokens,
 		States: statestore.NewPreparer(o.states, o.manager.GetClient(), recorder),
 		Options: lifecycle.Options{

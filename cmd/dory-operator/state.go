@@ -28,7 +28,7 @@ func (o *operator) addCheckpoints(ctx context.Context) error {
 		return err
 	}
 	reconciler := checkpoint.New(checkpoint.Config{
-		Client: o.manager.GetClient(), APIReader: o.manager.GetAPIReader(), Store: o.states, Processors: o.processors,
+		Client: o.manager.GetClient(), APIReader: o.apiReader(), Store: o.states, Processors: o.processors,
 		Issuer: o.issuer, Token: o.tokens.For, Clock: o.clock, Recorder: o.manager.GetEventRecorder("dory-checkpoint"),
 		Metrics: checkpointMetrics, Concurrency: o.options.checkpointConcurrency,
 	})
@@ -45,7 +45,7 @@ func (o *operator) addMigrations(ctx context.Context) error {
 	}
 	recorder := o.manager.GetEventRecorder("dory-migration")
 	reconciler := migration.New(migration.Config{
-		Client: o.manager.GetClient(), APIReader: o.manager.GetAPIReader(), Processors: o.processors, Issuer: o.issuer,
+		Client: o.manager.GetClient(), APIReader: o.apiReader(), Processors: o.processors, Issuer: o.issuer,
 		Checkpoints: migration.StateStore{Store: o.states}, States: statestore.NewPreparer(o.states, o.manager.GetClient(), recorder), Clock: o.clock,
 		Recorder: recorder, Metrics: migrationMetrics, NewSuffix: newSuffix,
 		Token: o.tokens.For, Tokens: o.tokens, Prepare: o.lifecycle.PreparePod, Turn: o.turns.Turn, Wake: o.turns.Wake(),

@@ -312,7 +312,9 @@ func (t *trial) keep(ctx context.Context) {
 	DeferCleanup(func(ctx context.Context) {
 		Expect(t.rest.Delete().AbsPath(t.path() + "/whole").Do(ctx).Error()).To(Succeed())
 	})
-	var created struct{ Metadata map[string]any }
+	var created struct {
+		Metadata map[string]any `json:"metadata"`
+	}
 	Expect(json.Unmarshal(answer, &created)).To(Succeed())
 	t.whole = replaced(t.whole, []any{"metadata"}, created.Metadata)
 }

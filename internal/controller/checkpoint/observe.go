@@ -18,6 +18,7 @@ import (
 	"github.com/dory-io/dory/internal/pod"
 	"github.com/dory-io/dory/internal/statestore"
 	"github.com/dory-io/dory/internal/statexfer"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 // observation is what a pass knows. It comes from informer caches and is read-only.
@@ -60,15 +61,23 @@ func readHolder(ctx context.Context, reader client.Reader, p *doryv1alpha1.Proce
 
 func activeMigration(ctx context.Context, reader client.Reader, p *doryv1alpha1.Processor, options ...client.ListOption) (*doryv1alpha1.ProcessorMigration, error) {
 	var migrations doryv1alpha1.ProcessorMigrationList
-	if err := reader.List(ctx, &migrations, append(options, client.InNamespace(p.Namespace))...); err != nil {
+	if err := reader.List(ctx, &migrations, append(options, client.InNamespace(p.Namespace), undecodable.Tolerate)...); err != nil {
 		return nil, fmt.Errorf("listing the migrations of Processor %s/%s: %w", p.Namespace, p.Name, err)
 	}
+	var active *doryv1alpha1.ProcessorMigration
 	for i := range migrations.Items {
-		if m := &migrations.Items[i]; m.Spec.Processor == p.Name && m.Active() {
-			return m, nil
+		m := &migrations.Items[i]
+		if m.Spec.Processor != p.Name {
+			continue
+		}
+		if err := undecodable.Unended([]*doryv1alpha1.ProcessorMigration{m}); err != nil {
+			return nil, err
+		}
+		if m.Active() && active == nil {
+			active = m
 		}
 	}
-	return nil, nil //nolint:nilnil // that there is none is an answer, and the callers check for it
+	return active, nil
 }
 
 // running says whether there is an instance whose state is to be looked at now.

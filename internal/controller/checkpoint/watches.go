@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 // The indexes of the informer caches, by what they index.
@@ -39,7 +40,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 		Watches(&doryv1alpha1.ProcessorEpoch{}, r.fromEpoch(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&doryv1alpha1.ProcessorMigration{}, r.fromMigration(), builder.WithPredicates(phaseChanges())).
 		WithOptions(controller.Options{MaxConcurrentReconciles: r.concurrency, RateLimiter: retries()}).
-		Complete(r)
+		Complete(undecodable.LeaveAside(r))
 }
 
 func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
@@ -106,7 +107,7 @@ func (r *Reconciler) fromEpoch() handler.EventHandler {
 	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, epoch client.Object) []reconcile.Request {
 		id := epoch.(*doryv1alpha1.ProcessorEpoch).Spec.ProcessorID
 		var found doryv1alpha1.ProcessorList
-		err := r.client.List(ctx, &found, client.InNamespace(epoch.GetNamespace()), client.MatchingFields{indexProcessorID: id})
+		err := r.client.List(ctx, &found, client.InNamespace(epoch.GetNamespace()), client.MatchingFields{indexProcessorID: id}, undecodable.Tolerate)
 		if err != nil {
 			log.FromContext(ctx).Error(err, "listing the Processors of an epoch", "processorID", id)
 		}

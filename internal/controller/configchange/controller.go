@@ -24,6 +24,7 @@ import (
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/lookup"
 	"github.com/dory-io/dory/internal/pod"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 const (
@@ -166,7 +167,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 			r.watches.start(ctx, func(key types.NamespacedName) { q.AddAfter(ctrl.Request{NamespacedName: key}, r.unsettled.settle) })
 			return nil
 		})).
-		Complete(r)
+		Complete(undecodable.LeaveAside(r))
 }
 
 // concerned are Processors that restart when their configuration changes, or did until now: those whose references may be

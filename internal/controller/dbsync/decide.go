@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 // desired is one row, rendered.
@@ -74,6 +75,9 @@ type decision struct {
 
 // decide compares what a row asks for with what there is. It never answers to touch an object of somebody else.
 func decide(s situation) decision {
+	if problem := bounded(s.aside(), maxProblemLength); problem != "" {
+		return decision{problem: problem}
+	}
 	if s.row.released {
 		return decision{release: s.current != nil && owned(s.current) && s.currentID == s.row.id}
 	}
@@ -87,6 +91,19 @@ func decide(s situation) decision {
 	// An object that is on its way out is left alone; its end is an event, and brings the row back here.
 	stays := s.current != nil && (s.same || s.current.GetDeletionTimestamp() != nil)
 	return decision{apply: !stays, keep: keep, condition: ignoredKeys(s.row.warnings)}
+}
+
+// aside says why nothing is written to the row's object: it is not known what is in it.
+func (s situation) aside() string {
+	if s.current == nil {
+		return ""
+	}
+	cause, yes := undecodable.Of(s.current)
+	if !yes {
+		return ""
+	}
+	return fmt.Sprintf("%s cannot be decoded (%s) and stays as it is: mend it with kubectl edit, or delete it and it is made again from this row",
+		describe(client.ObjectKeyFromObject(s.current)), cause)
 }
 
 // hasApproval says whether somebody said about an object that it may be deleted. Such a word is about the time in

@@ -11,6 +11,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/store"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 // object makes a database-owned Processor of an id, and changes it.
@@ -35,6 +37,8 @@ func leaving(p *doryv1alpha1.Processor) { p.DeletionTimestamp = &metav1.Time{Tim
 func approved(p *doryv1alpha1.Processor) {
 	p.Annotations[doryv1alpha1.AnnotationDeletionApproved] = "true"
 }
+
+func aside(p *doryv1alpha1.Processor) { undecodable.Mark(p, "why") }
 
 func in(namespace string) func(*doryv1alpha1.Processor) {
 	return func(p *doryv1alpha1.Processor) { p.Namespace = namespace }
@@ -106,6 +110,9 @@ func TestDecide(t *testing.T) {
 		"an approval, and a bad row":                        {situation: situation{row: bad, current: object("cam-1", approved)}, keep: true, problem: "broken", reason: doryv1alpha1.ReasonRowInvalid},
 		"an approval, and the object is leaving":            {situation: situation{row: good, current: object("cam-1", approved, leaving)}, settled: true},
 		"a released row takes its marks off":                {situation: situation{row: released, current: object("cam-1")}, release: true},
+		"an object that cannot be decoded":                  {situation: situation{row: good, current: object("cam-1", aside)}, problem: "cannot be decoded (why)"},
+		"a bad row, its object cannot be decoded":           {situation: situation{row: bad, current: object("cam-1", aside, approved)}, problem: "cannot be decoded (why)"},
+		"a released row, its object cannot be decoded":      {situation: situation{row: released, current: object("cam-1", aside)}, problem: "cannot be decoded (why)"},
 		"a released row, done":                              {situation: situation{row: released, current: object("cam-1", unlabelled)}, settled: true},
 		"a released row without an object":                  {situation: situation{row: released}, settled: true},
 		"a released row and another's object":               {situation: situation{row: released, current: object("other")}, settled: true},
@@ -158,9 +165,10 @@ func TestOrphans(t *testing.T) {
 		want    []types.NamespacedName
 		total   int
 	}{
-		"none":                             {nil, nil, nil, 0},
-		"all have rows":                    {[]*doryv1alpha1.Processor{at("a", "x"), at("a", "y")}, map[string]types.NamespacedName{"x": key("a", "x"), "y": key("a", "y")}, nil, 2},
-		"a row is gone":                    {[]*doryv1alpha1.Processor{at("a", "x"), at("a", "y")}, map[string]types.NamespacedName{"x": key("a", "x")}, []types.NamespacedName{key("a", "y")}, 2},
+		"none":          {nil, nil, nil, 0},
+		"all have rows": {[]*doryv1alpha1.Processor{at("a", "x"), at("a", "y")}, map[string]types.NamespacedName{"x": key("a", "x"), "y": key("a", "y")}, nil, 2},
+		"a row is gone": {[]*doryv1alpha1.Processor{at("a", "x"), at("a", "y")}, map[string]types.NamespacedName{"x": key("a", "x")}, []types.NamespacedName{key("a", "y")}, 2},
+		"its row is gone, but it cannot be decoded": {[]*doryv1alpha1.Processor{at("a", "x", aside), at("a", "y")}, nil, []types.NamespacedName{key("a", "y")}, 2},
 		"of people":                        {[]*doryv1alpha1.Processor{at("a", "x", unlabelled)}, nil, nil, 0},
 		"being deleted":                    {[]*doryv1alpha1.Processor{at("a", "x", leaving)}, nil, nil, 0},
 		"moved, and not there yet":         {[]*doryv1alpha1.Processor{at("a", "x")}, map[string]types.NamespacedName{"x": key("b", "x")}, nil, 1},
@@ -184,6 +192,18 @@ func TestOrphans(t *testing.T) {
 				t.Errorf("orphans (-want +got):\n%stotal is %d, want %d", diff, total, tt.total)
 			}
 		})
+	}
+}
+
+// The row of a Processor that cannot be decoded is neither written nor ended, also where its id is among what cannot.
+func TestRowsOfUndecodableProcessorsStay(t *testing.T) {
+	at := func(name, id string) doryv1alpha1.Processor {
+		return *object(id, unlabelled, named(name), aside)
+	}
+	rows := []store.KubernetesProcessor{{ID: "x", Namespace: "default", Name: "x"}, {ID: "Y_1", Namespace: "default", Name: "y"}}
+	settled, differing := compareRows([]doryv1alpha1.Processor{at("x", ""), at("y", ""), at("z", "")}, rows)
+	if len(settled) != 0 || len(differing) != 0 {
+		t.Errorf("settled %v, differing %v", settled, differing)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/store"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 // edgeHolders has the id of the edge node behind each EdgeNode's name. Names of edge nodes are unique in their
@@ -31,7 +32,7 @@ func (k processors) edgeNodeHolders(ctx context.Context, rows []store.ProcessorR
 		return nil, nil
 	}
 	var nodes doryv1alpha1.EdgeNodeList
-	if err := k.reader.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
+	if err := k.reader.List(ctx, &nodes, client.UnsafeDisableDeepCopy, undecodable.Tolerate); err != nil {
 		return nil, fmt.Errorf("listing all EdgeNodes from the cache: %w", err)
 	}
 	holders := edgeHolders{}

@@ -6,6 +6,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 // indexID finds an object by the id that it stands for.
@@ -52,7 +54,7 @@ type listing struct {
 // takeInventory lists all objects of a kind from the cache, without copying them.
 func takeInventory(ctx context.Context, reader client.Reader, k kind) (*inventory, error) {
 	list := k.newList()
-	if err := reader.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
+	if err := reader.List(ctx, list, client.UnsafeDisableDeepCopy, undecodable.Tolerate); err != nil {
 		return nil, fmt.Errorf("listing all %ss from the cache: %w", k.name(), err)
 	}
 	items := k.items(list)
@@ -66,7 +68,7 @@ func takeInventory(ctx context.Context, reader client.Reader, k kind) (*inventor
 // byID lists the objects that stand for an id, from the cache, without copying them.
 func byID(ctx context.Context, reader client.Reader, k kind, id string) ([]client.Object, error) {
 	list := k.newList()
-	if err := reader.List(ctx, list, client.MatchingFields{indexID: id}, client.UnsafeDisableDeepCopy); err != nil {
+	if err := reader.List(ctx, list, client.MatchingFields{indexID: id}, client.UnsafeDisableDeepCopy, undecodable.Tolerate); err != nil {
 		return nil, fmt.Errorf("listing the %ss with id %q from the cache: %w", k.name(), id, err)
 	}
 	return k.items(list), nil

@@ -5,6 +5,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 // inventory is everything that there is of a kind, as the cache shows it. For reading only, by one goroutine.
@@ -48,6 +49,9 @@ func (inv *inventory) orphans(wanted map[string]types.NamespacedName) (orphans [
 			continue
 		}
 		total++
+		if _, aside := undecodable.Of(object); aside {
+			continue // What it is called is not known for certain, and nothing is written to it.
+		}
 		if inv.orphaned(key, inv.idOf(object), wanted) {
 			orphans = append(orphans, object)
 		}

@@ -17,6 +17,7 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/store"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 // entry is one Processor of people, as its row knows it.
@@ -90,6 +91,11 @@ func (r *registrar) observe(ctx context.Context, entries []entry) (present []*do
 			return nil, nil, err
 		}
 		p, ok := object.(*doryv1alpha1.Processor)
+		if ok && p != nil {
+			if _, aside := undecodable.Of(p); aside {
+				continue // Its row stays as it is.
+			}
+		}
 		switch {
 		case !ok || p.ID() != e.id || owned(p):
 			gone = append(gone, e)

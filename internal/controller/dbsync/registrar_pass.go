@@ -3,12 +3,14 @@ package dbsync
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/store"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 // runPass compares all rows of people's Processors with the Processors, and queues what differs.
@@ -19,7 +21,7 @@ func (r *registrar) runPass(ctx context.Context, _ scope) error {
 		return fmt.Errorf("reading the rows of Processors from Kubernetes: %w", err)
 	}
 	var list doryv1alpha1.ProcessorList
-	if err := r.reader.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+	if err := r.reader.List(ctx, &list, client.UnsafeDisableDeepCopy, undecodable.Tolerate); err != nil {
 		return fmt.Errorf("listing all Processors from the cache: %w", err)
 	}
 	settled, differing := compareRows(list.Items, rows)
@@ -35,6 +37,13 @@ func (r *registrar) runPass(ctx context.Context, _ scope) error {
 	return nil
 }
 
+// forget leaves alone the rows that may be of a Processor which cannot be decoded: its id is not known for certain.
+func forget(rows map[string]store.KubernetesProcessor, p *doryv1alpha1.Processor) {
+	maps.DeleteFunc(rows, func(id string, row store.KubernetesProcessor) bool {
+		return id == p.ID() || (row.Namespace == p.Namespace && row.Name == p.Name)
+	})
+}
+
 // compareRows sorts Processors into those whose rows are right, and everything else: Processors without a row or
 // with an outdated one, and rows without a Processor.
 func compareRows(items []doryv1alpha1.Processor, rows []store.KubernetesProcessor) (settled []*doryv1alpha1.Processor, differing []entry) {
@@ -44,6 +53,10 @@ func compareRows(items []doryv1alpha1.Processor, rows []store.KubernetesProcesso
 	}
 	for i := range items {
 		p := &items[i]
+		if _, aside := undecodable.Of(p); aside {
+			forget(unseen, p)
+			continue
+		}
 		switch row, ok := unseen[p.ID()]; {
 		case onceOwned(p):
 		case ok && row == kubernetesRow(p):

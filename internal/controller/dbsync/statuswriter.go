@@ -11,6 +11,7 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/store"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 // statusWriter writes what Processors are like back into their rows: what changed within a short while goes in
@@ -167,12 +168,16 @@ func (w *statusWriter) putBack(ids map[string]bool) {
 // observe reads what an id's row is to say. known is false where the row, if any, is not the Processor's.
 func (w *statusWriter) observe(ctx context.Context, id string) (status store.ProcessorStatus, known bool, err error) {
 	var list doryv1alpha1.ProcessorList
-	if err := w.reader.List(ctx, &list, client.MatchingFields{indexID: id}, client.UnsafeDisableDeepCopy); err != nil {
+	if err := w.reader.List(ctx, &list, client.MatchingFields{indexID: id}, client.UnsafeDisableDeepCopy, undecodable.Tolerate); err != nil {
 		return status, false, fmt.Errorf("listing the Processors with id %q from the cache: %w", id, err)
 	}
 	var speaker *doryv1alpha1.Processor
 	for i := range list.Items {
-		if p := &list.Items[i]; w.speaks(p) && (speaker == nil || speaksBefore(p, speaker)) {
+		p := &list.Items[i]
+		if _, aside := undecodable.Of(p); aside && w.speaks(p) {
+			return status, false, nil // The row keeps what it was told last.
+		}
+		if w.speaks(p) && (speaker == nil || speaksBefore(p, speaker)) {
 			speaker = p
 		}
 	}

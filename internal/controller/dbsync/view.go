@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 // maxLag is for how long a write of ours is believed against the cache. It only matters if the cache never saw
@@ -48,6 +50,9 @@ func (v *view) get(ctx context.Context, key types.NamespacedName) (client.Object
 	err := v.reader.Get(ctx, key, object, client.UnsafeDisableDeepCopy)
 	if apierrors.IsNotFound(err) {
 		return v.latest(key, nil), nil
+	}
+	if aside, yes := undecodable.As(err); yes {
+		return aside.Object, nil // It is there. The callers look at its mark.
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading %s from the cache: %w", describe(key), err)

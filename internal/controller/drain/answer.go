@@ -50,6 +50,9 @@ func conclude(r Request, v *view) conclusion {
 	case free:
 		return allow(reason, message)
 	}
+	if v.aside != "" && running(v.pod) {
+		return v.refuse(ReasonUndecodable, nil, fmt.Sprintf("pod %s cannot be moved: %s", v.pod.Name, v.aside))
+	}
 	if m := v.active(); m != nil {
 		if c, yields := v.displace(m); yields {
 			return c
@@ -87,6 +90,8 @@ func (v *view) free(uid types.UID) (reason, message string, yes bool) {
 		return ReasonFinished, fmt.Sprintf("pod %s has ended", name), true
 	case v.pod.DeletionTimestamp != nil:
 		return ReasonTerminating, fmt.Sprintf("pod %s is ending", name), true
+	case v.aside != "":
+		return "", "", false
 	case !v.owned() || v.processor.DeletionTimestamp != nil:
 		return ReasonProcessorGone, fmt.Sprintf("the Processor of pod %s was deleted", name), true
 	case v.processor.Suspended():
@@ -196,6 +201,9 @@ func targetText(m *doryv1alpha1.ProcessorMigration) string {
 func (v *view) tried(c conclusion) conclusion {
 	c.attempt, c.displaces = nil, nil
 	if c.Allowed || c.doubtful {
+		return c
+	}
+	if v.aside != "" {
 		return c
 	}
 	if hindrance := meta.FindStatusCondition(v.processor.Status.Conditions, doryv1alpha1.ConditionMigratable); hindrance != nil && hindrance.Status == metav1.ConditionFalse {

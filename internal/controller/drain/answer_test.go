@@ -229,6 +229,11 @@ func TestAnswerToWhomADrainDoesNotConcern(t *testing.T) {
 		"of an older epoch":               {v: given(func(v *view) { v.epoch.Spec.Holder, v.epoch.Spec.Epoch = other, 8 }), want: "go Surplus"},
 		"of a newer epoch than is cached": {v: given(func(v *view) { v.epoch.Spec.Holder, v.epoch.Spec.Epoch = other, 6 }), want: "wait Starting after 1s"},
 		"no epoch is cached":              {v: given(func(v *view) { v.epoch = nil }), want: "wait Starting after 1s"},
+		"that cannot be decoded":          {v: given(func(v *view) { v.processor, v.epoch, v.aside = nil, nil, "why" }), want: "wait Undecodable"},
+		"whose epoch cannot":              {v: given(func(v *view) { v.epoch, v.aside = nil, "why" }), want: "wait Undecodable"},
+		"that cannot, and does not run": {v: given(func(v *view) { v.processor, v.epoch, v.aside = nil, nil, "why" }, aPod(func(p *corev1.Pod) { p.Status.ContainerStatuses = nil })),
+			want: "go NotStarted"},
+		"that cannot, and is ending": {v: given(func(v *view) { v.processor, v.epoch, v.aside = nil, nil, "why" }, aPod(func(p *corev1.Pod) { deleted(p) })), want: "go Terminating"},
 		"left over by a move": {v: given(aPod(func(p *corev1.Pod) {
 			delete(p.Labels, doryv1alpha1.LabelEpoch)
 			p.Labels[doryv1alpha1.LabelMigration] = "u"
@@ -247,6 +252,9 @@ func TestAnswerToWhomADrainDoesNotConcern(t *testing.T) {
 			}
 			if c.Message == "" {
 				t.Error("it says nothing")
+			}
+			if tried := answer(Request{UID: test.uid, DryRun: true}, test.v); test.v.aside != "" && tried.String() != test.want {
+				t.Errorf("on trial concluded %q, want %q", tried, test.want)
 			}
 		})
 	}

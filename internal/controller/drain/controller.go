@@ -90,7 +90,7 @@ func (r *Reconciler) observe(ctx context.Context, name string) (*observation, er
 		if err != nil {
 			return nil, err
 		}
-		if v.processor != nil {
+		if v.processor != nil && v.aside == "" {
 			o.views = append(o.views, v)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 // DefaultPatience is cluster-autoscaler's, the most impatient of those who evict.
@@ -170,7 +171,7 @@ func (d *Desk) Withdraw(ctx context.Context, r Request) error {
 	if err != nil {
 		return fmt.Errorf("looking at pod %s, which may stay: %w", r.Pod, err)
 	}
-	if v.pod == nil || v.processor == nil || (r.UID != "" && r.UID != v.pod.UID) || v.leave.yes() || r.DryRun {
+	if v.pod == nil || v.processor == nil || v.aside != "" || (r.UID != "" && r.UID != v.pod.UID) || v.leave.yes() || r.DryRun {
 		return nil
 	}
 	for _, m := range v.attempts() {
@@ -216,7 +217,7 @@ func (d *Desk) countMoves() (waiting, active int) {
 		count *int
 	}{{drainsWaiting, &waiting}, {drainsActive, &active}} {
 		var list doryv1alpha1.ProcessorMigrationList
-		if err := d.client.List(ctx, &list, client.MatchingFields{indexDrains: state.value}, client.UnsafeDisableDeepCopy); err == nil {
+		if err := d.client.List(ctx, &list, client.MatchingFields{indexDrains: state.value}, client.UnsafeDisableDeepCopy, undecodable.Tolerate); err == nil {
 			*state.count = len(list.Items)
 		}
 	}

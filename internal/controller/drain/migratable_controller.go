@@ -26,6 +26,7 @@ import (
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/lookup"
 	"github.com/dory-io/dory/internal/pod"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 const (
@@ -102,16 +103,19 @@ func allNodes(ctx context.Context, reader client.Reader) ([]*corev1.Node, error)
 
 func (r *Migratable) lookAtAll(ctx context.Context, nodes []*corev1.Node) (ctrl.Result, error) {
 	var list doryv1alpha1.ProcessorList
-	if err := r.client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+	if err := r.client.List(ctx, &list, client.UnsafeDisableDeepCopy, undecodable.Tolerate); err != nil {
 		return ctrl.Result{}, fmt.Errorf("listing Processors: %w", err)
 	}
 	var result ctrl.Result
 	for i := range list.Items {
-		if list.Items[i].DeletionTimestamp != nil {
+		if _, aside := undecodable.Of(&list.Items[i]); aside || list.Items[i].DeletionTimestamp != nil {
 			continue
 		}
 		// No news of nodes is one about what the API server takes.
 		one, err := r.look(ctx, &list.Items[i], nodes, trialRefresh)
+		if _, aside := undecodable.As(err); aside {
+			continue
+		}
 		if err != nil {
 			return ctrl.Result{}, err
 		}
@@ -209,7 +213,7 @@ func (r *Migratable) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&corev1.Node{}, r.fromNode()).
 		Watches(&doryv1alpha1.ProcessorMigration{}, r.fromMigration()).
 		WithOptions(controller.Options{MaxConcurrentReconciles: migratableConcurrency, RateLimiter: retries()}).
-		Complete(r)
+		Complete(undecodable.LeaveAside(r))
 }
 
 func (r *Migratable) fromProcessor() handler.EventHandler {

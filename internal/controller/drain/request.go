@@ -49,6 +49,9 @@ const (
 	ReasonTerminating = "Terminating"
 	// ReasonNotStarted is a pod whose process does not run, so that there is no state in it.
 	ReasonNotStarted = "NotStarted"
+	// ReasonUndecodable is a pod whose Processor, epoch or move cannot be decoded, so that it is not known what would
+	// become of it.
+	ReasonUndecodable = "Undecodable"
 	// ReasonSurplus is a pod that does not act and has no part in a move.
 	ReasonSurplus = "Surplus"
 	// ReasonRestartsFromCheckpoint is a pod whose state cannot be captured any more: the processor starts elsewhere from

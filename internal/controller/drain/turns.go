@@ -16,6 +16,7 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/lookup"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 const (
@@ -162,7 +163,7 @@ func (t *Turns) queue(now time.Time) []Mover {
 // active are the moves under way, and those that may begin and are not seen to have done so.
 func (t *Turns) active(ctx context.Context) ([]Mover, error) {
 	var list doryv1alpha1.ProcessorMigrationList
-	if err := t.reader.List(ctx, &list, client.MatchingFields{indexDrains: drainsActive}, client.UnsafeDisableDeepCopy); err != nil {
+	if err := t.reader.List(ctx, &list, client.MatchingFields{indexDrains: drainsActive}, client.UnsafeDisableDeepCopy, undecodable.Tolerate); err != nil {
 		return nil, fmt.Errorf("listing the moves of drains: %w", err)
 	}
 	var found []Mover
@@ -170,6 +171,9 @@ func (t *Turns) active(ctx context.Context) ([]Mover, error) {
 		m := &list.Items[i]
 		delete(t.granted, m.UID)
 		delete(t.waiting, m.UID)
+		if _, aside := undecodable.Of(m); aside {
+			continue // It does not go on, and must not take the turns of others.
+		}
 		idle, err := t.findsNoNode(ctx, m)
 		if err != nil {
 			return nil, err
@@ -181,6 +185,10 @@ func (t *Turns) active(ctx context.Context) ([]Mover, error) {
 	}
 	for uid, a := range t.granted {
 		m, err := lookup.Get[doryv1alpha1.ProcessorMigration](ctx, t.reader, a.Key)
+		if _, aside := undecodable.As(err); aside {
+			delete(t.granted, uid)
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/dory-io/dory/internal/fence"
 	"github.com/dory-io/dory/internal/lookup"
 	"github.com/dory-io/dory/internal/pod"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 // view is what is known about a pod that somebody wants to leave its node. Its objects come from caches and are read-only.
@@ -28,6 +29,9 @@ type view struct {
 	epoch *doryv1alpha1.ProcessorEpoch
 	// migrations are all of the Processor.
 	migrations []*doryv1alpha1.ProcessorMigration
+	// aside says what of the processor, its epoch and its moves cannot be decoded; empty: nothing. Then the rest is not
+	// complete.
+	aside string
 	// target is that of the active migration; nil where there is none.
 	target *corev1.Pod
 	// nodes are all of the cluster. They are left out where no attempt can be one that ends the instance first, and no move leads
@@ -64,32 +68,43 @@ func (w viewer) of(ctx context.Context, p *corev1.Pod) (*view, error) {
 	if !owned {
 		return v, nil
 	}
-	key := types.NamespacedName{Namespace: p.Namespace, Name: name}
-	var err error
+	err := w.fill(ctx, v, types.NamespacedName{Namespace: p.Namespace, Name: name})
+	if aside, yes := undecodable.As(err); yes {
+		if aside.Object.GetDeletionTimestamp() == nil || undecodable.KindOf(aside.Object) != "Processor" {
+			v.aside = aside.Error()
+		}
+		return v, nil
+	}
+	return v, err
+}
+
+// fill looks at what belongs to the pod's Processor.
+func (w viewer) fill(ctx context.Context, v *view, key types.NamespacedName) (err error) {
+	p := v.pod
 	if v.processor, err = lookup.Get[doryv1alpha1.Processor](ctx, w.reader, key); err != nil || v.processor == nil {
-		return v, err
+		return err
 	}
 	if v.migrations, err = w.migrations(ctx, key); err != nil {
-		return nil, err
+		return err
 	}
 	if m := v.active(); m != nil && m.Status.TargetPod != "" {
 		if v.target, err = lookup.Get[corev1.Pod](ctx, w.reader, types.NamespacedName{Namespace: p.Namespace, Name: m.Status.TargetPod}); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	id := types.NamespacedName{Namespace: p.Namespace, Name: doryv1alpha1.ObjectName(v.processor.ID())}
 	if v.epoch, err = lookup.Get[doryv1alpha1.ProcessorEpoch](ctx, w.reader, id); err != nil {
-		return nil, err
+		return err
 	}
 	node, err := w.node(ctx, p.Spec.NodeName)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	v.leave = leaving(node, v.processor, w.options.Proactive)
 	if v.mayStop() || v.active() != nil && v.active().Spec.TargetNode != "" {
 		v.nodes, err = allNodes(ctx, w.reader)
 	}
-	return v, err
+	return err
 }
 
 func (w viewer) node(ctx context.Context, name string) (*corev1.Node, error) {
@@ -101,11 +116,12 @@ func (w viewer) node(ctx context.Context, name string) (*corev1.Node, error) {
 
 func (w viewer) migrations(ctx context.Context, of types.NamespacedName) ([]*doryv1alpha1.ProcessorMigration, error) {
 	var list doryv1alpha1.ProcessorMigrationList
-	err := w.reader.List(ctx, &list, client.InNamespace(of.Namespace), client.MatchingFields{indexMigrationProcessor: of.Name}, client.UnsafeDisableDeepCopy)
+	err := w.reader.List(ctx, &list, client.InNamespace(of.Namespace), client.MatchingFields{indexMigrationProcessor: of.Name}, client.UnsafeDisableDeepCopy, undecodable.Tolerate)
 	if err != nil {
 		return nil, fmt.Errorf("listing the migrations of Processor %s: %w", of, err)
 	}
-	return pointers(list.Items), nil
+	found := pointers(list.Items)
+	return found, undecodable.Unended(found)
 }
 
 func pointers[T any](items []T) []*T {

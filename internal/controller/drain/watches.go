@@ -21,6 +21,7 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/lookup"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 // The indexes of the informer caches. They are ours alone: an informer takes every index once.
@@ -104,7 +105,7 @@ func (r *Reconciler) fromPod(ctx context.Context, o client.Object) []reconcile.R
 	}
 	if name := p.Labels[doryv1alpha1.LabelMigration]; name != "" && p.Spec.NodeName == "" {
 		m, err := lookup.Get[doryv1alpha1.ProcessorMigration](ctx, r.client, types.NamespacedName{Namespace: p.Namespace, Name: name})
-		if err != nil {
+		if _, aside := undecodable.As(err); err != nil && !aside {
 			log.FromContext(ctx).Error(err, "finding the move of a pod that has no node", "pod", client.ObjectKeyFromObject(p))
 		}
 		if m != nil && m.Status.SourceNode != "" {

@@ -24,6 +24,7 @@ import (
 	"github.com/dory-io/dory/internal/pod"
 	"github.com/dory-io/dory/internal/rehearsal"
 	"github.com/dory-io/dory/internal/statestore"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 // conflictDelay is how long to wait for the cache after a write met a newer object.
@@ -201,7 +202,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 		Watches(&corev1.Node{}, r.fromNode(), nodeReadinessChanges()).
 		Watches(&doryv1alpha1.EdgeNode{}, r.fromEdgeNode()).
 		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency(r.options.Concurrency), RateLimiter: retries()}).
-		Complete(r)
+		Complete(undecodable.LeaveAside(r))
 }
 
 const (

@@ -95,6 +95,10 @@ func decide(o *observation) plan {
 	if o.processor != nil {
 		p.backoff = o.processor.Status.Backoff
 	}
+	if o.aside != "" {
+		leaveAside(o, &p)
+		return p
+	}
 	name, holder := o.holder()
 	candidate := adoptable(o, holder)
 	blocking := retire(o, &p, holder, candidate)
@@ -117,6 +121,20 @@ func decide(o *observation) plan {
 		next(o, &p, name, holder)
 	}
 	return p
+}
+
+// leaveAside starts, replaces and releases nothing, because it is not known who may act. Where nothing is to run, all pods
+// may end; their objects stay, so that a later pass finds the holder of the epoch among them.
+func leaveAside(o *observation, p *plan) {
+	p.hindrance = &hindrance{doryv1alpha1.ReasonUndecodable, o.aside}
+	if o.wanted() || o.twin != "" {
+		return
+	}
+	for _, pod := range o.pods {
+		if alive(pod) && pod.DeletionTimestamp == nil {
+			p.remove = append(p.remove, removal{pod, stopReason(o)})
+		}
+	}
 }
 
 // adoptable is the pod to take over: one that carries the identity and no epoch, so that it was made by the
@@ -315,6 +333,9 @@ func existed(p *doryv1alpha1.Processor, name string) bool {
 
 // obstacle is what in the spec keeps a pod from being made.
 func obstacle(o *observation) *hindrance {
+	if o.edgeNodeAside != "" {
+		return &hindrance{doryv1alpha1.ReasonEdgeNodeUnknown, "spec.placement.edgeNode: " + o.edgeNodeAside}
+	}
 	if o.edgeNodeUnknown {
 		return &hindrance{doryv1alpha1.ReasonEdgeNodeUnknown, fmt.Sprintf(
 			"spec.placement.edgeNode names EdgeNode %q, which does not exist: create it, or correct the name",

@@ -41,6 +41,8 @@ func TestDecide(t *testing.T) {
 			Name: pod.ContainerName, RestartCount: 3, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}},
 		}}
 	}
+	edgeNodeAside := func(o *observation) { o.edgeNodeUnknown, o.edgeNodeAside = true, "EdgeNode gate cannot be decoded" }
+	aside := func(o *observation) { o.aside = "it cannot be decoded" }
 	for name, test := range map[string]struct {
 		given *observation
 		want  string
@@ -138,6 +140,18 @@ func TestDecide(t *testing.T) {
 		"younger twin leaves the holder alone":       {given(func(o *observation) { o.twin = "first" }, epoch(7, "x"), otherPod("x")), "ProcessorIDConflict; "},
 		"suspended while another holds the epoch":    {given(withProcessor(suspended), epoch(7, "x"), otherPod("x")), ""},
 		"running beside another Processor's pod":     {given(epoch(7, "a"), instancePod("a", 7), otherPod("x")), ""},
+
+		// What cannot be decoded.
+		"the epoch cannot be decoded":            {given(aside, instancePod("a", 7)), "Undecodable; "},
+		"the epoch cannot, and there is no pod":  {given(aside), "Undecodable; "},
+		"the epoch cannot, and the pod ended":    {given(aside, instancePod("a", 7, failed)), "Undecodable; "},
+		"the epoch cannot, and there are two":    {given(aside, instancePod("a", 7), instancePod("b", 8)), "Undecodable; "},
+		"a move cannot be decoded":               {given(aside, epoch(7, "a"), instancePod("a", 7, otherSpec), instancePod("b", 0, ofMove("m"))), "Undecodable; "},
+		"the epoch cannot, suspended":            {given(withProcessor(suspended), aside, instancePod("a", 7)), "remove a (Suspended); Undecodable; "},
+		"the epoch cannot, suspended and ended":  {given(withProcessor(suspended), aside, instancePod("a", 7, terminating, failed)), "Undecodable; "},
+		"the epoch cannot, the Processor gone":   {given(aside, instancePod("a", 7), noProcessor), "remove a (Deleted); Undecodable; "},
+		"the edge node cannot, nothing runs":     {given(withProcessor(edge), edgeNodeAside), "EdgeNodeUnknown; "},
+		"the edge node cannot, what runs may on": {given(epoch(7, "a"), instancePod("a", 7, otherSpec), withProcessor(edge), edgeNodeAside), "EdgeNodeUnknown; "},
 
 		// Adopting.
 		"legacy pod":                     {given(legacyPod("old")), "adopt old; "},

@@ -27,6 +27,7 @@ import (
 	"github.com/dory-io/dory/internal/lookup"
 	"github.com/dory-io/dory/internal/pod"
 	"github.com/dory-io/dory/internal/statexfer"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 const (
@@ -193,5 +194,5 @@ func (d *Discovery) SetupWithManager(mgr ctrl.Manager) error {
 			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](
 				discoveryMinBackoff, discoveryMaxBackoff),
 		}).
-		Complete(d)
+		Complete(undecodable.LeaveAside(d))
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/dory-io/dory/internal/fence"
 	"github.com/dory-io/dory/internal/lookup"
 	"github.com/dory-io/dory/internal/pod"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 // What lifecycle leaves to moves: the pods of one that is under way, and the way of a changed spec to the instance.
@@ -31,11 +32,14 @@ const (
 
 func (r *Reconciler) observeMigrations(ctx context.Context, o *observation) error {
 	var migrations doryv1alpha1.ProcessorMigrationList
-	if err := r.client.List(ctx, &migrations, client.InNamespace(o.key.Namespace), client.MatchingFields{indexMigrationProcessor: o.key.Name}); err != nil {
+	if err := r.client.List(ctx, &migrations, client.InNamespace(o.key.Namespace), client.MatchingFields{indexMigrationProcessor: o.key.Name}, undecodable.Tolerate); err != nil {
 		return fmt.Errorf("listing the migrations of Processor %s: %w", o.key, err)
 	}
 	for i := range migrations.Items {
 		o.migrations = append(o.migrations, &migrations.Items[i])
+	}
+	if aside, yes := undecodable.As(undecodable.Unended(o.migrations)); yes && o.wanted() {
+		o.aside = aside.Error()
 	}
 	return nil
 }

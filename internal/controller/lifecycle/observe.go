@@ -17,6 +17,7 @@ import (
 	"github.com/dory-io/dory/internal/fence"
 	"github.com/dory-io/dory/internal/lastgood"
 	"github.com/dory-io/dory/internal/lookup"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 // observation is all that a pass knows. Everything in it comes from informer caches and is read-only.
@@ -42,9 +43,12 @@ type observation struct {
 	// record is the version that worked last, while another one has yet to show that it works.
 	record *lastgood.Record
 	// edgeNode is the Kubernetes node of spec.placement.edgeNode; edgeNodeUnknown says that there is no such
-	// EdgeNode.
+	// EdgeNode, and edgeNodeAside why one that is there cannot be decoded.
 	edgeNode        string
 	edgeNodeUnknown bool
+	edgeNodeAside   string
+	// aside says why the epoch or a move cannot be decoded. What an instance is then is not known, and it is left alone.
+	aside string
 	// twin is an older Processor with the same id, which goes first.
 	twin string
 	// stored is the highest epoch of the stored copies of the state; 0 before it was looked for.
@@ -67,7 +71,7 @@ const (
 func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*observation, error) {
 	o := &observation{key: key, now: r.clock.Now()}
 	var err error
-	if o.processor, err = lookup.Get[doryv1alpha1.Processor](ctx, r.client, key); err != nil {
+	if o.processor, err = r.observeProcessor(ctx, key); err != nil {
 		return nil, err
 	}
 	for _, part := range []func(context.Context, *observation) error{r.observePods, r.observeEpoch, r.observeMigrations, r.observeRecord, r.observeEdgeNode, r.observeTwin} {
@@ -80,12 +84,24 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 	return o, nil
 }
 
+// observeProcessor takes one that is being deleted and cannot be decoded for gone: what ends its pods needs no spec.
+func (r *Reconciler) observeProcessor(ctx context.Context, key types.NamespacedName) (*doryv1alpha1.Processor, error) {
+	processor, err := lookup.Get[doryv1alpha1.Processor](ctx, r.client, key)
+	if aside, yes := undecodable.As(err); yes && aside.Object.GetDeletionTimestamp() != nil {
+		return nil, nil //nolint:nilnil // absence is an answer here
+	}
+	return processor, err
+}
+
 func (r *Reconciler) observeEpoch(ctx context.Context, o *observation) error {
 	if o.id == "" {
 		return nil
 	}
 	epoch, err := lookup.Get[doryv1alpha1.ProcessorEpoch](ctx, r.client, o.epochKey())
+	aside, isAside := undecodable.As(err)
 	switch {
+	case isAside:
+		o.aside = aside.Error()
 	case err != nil:
 		return err
 	case epoch != nil && epoch.Spec.ProcessorID != o.id:
@@ -207,6 +223,10 @@ func (r *Reconciler) observeEdgeNode(ctx context.Context, o *observation) error 
 		return nil
 	}
 	edgeNode, err := lookup.Get[doryv1alpha1.EdgeNode](ctx, r.client, types.NamespacedName{Name: o.processor.Spec.Placement.EdgeNode})
+	if aside, yes := undecodable.As(err); yes {
+		o.edgeNodeUnknown, o.edgeNodeAside = true, aside.Error()
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -223,7 +243,7 @@ func (r *Reconciler) observeTwin(ctx context.Context, o *observation) error {
 		return nil
 	}
 	var same doryv1alpha1.ProcessorList
-	err := r.client.List(ctx, &same, r.scope(o.key.Namespace), client.MatchingFields{indexProcessorID: o.processor.ID()})
+	err := r.client.List(ctx, &same, r.scope(o.key.Namespace), client.MatchingFields{indexProcessorID: o.processor.ID()}, undecodable.Tolerate)
 	if err != nil {
 		return fmt.Errorf("listing the Processors with id %q: %w", o.processor.ID(), err)
 	}
@@ -245,15 +265,24 @@ func older(a, b *doryv1alpha1.Processor) bool {
 // holder is our pod that the current epoch names, and its name even if there is no such pod. The pod of another
 // Processor is not our holder.
 func (o *observation) holder() (string, *corev1.Pod) {
-	if o.epoch == nil || o.epoch.Spec.Holder == "" {
-		return "", nil
-	}
+	name := o.holderName()
 	for _, pod := range o.pods {
-		if pod.Name == o.epoch.Spec.Holder {
-			return pod.Name, pod
+		if pod.Name == name {
+			return name, pod
 		}
 	}
-	return o.epoch.Spec.Holder, nil
+	return name, nil
+}
+
+// holderName is the epoch's word or, where that cannot be decoded, the last that the status had.
+func (o *observation) holderName() string {
+	switch {
+	case o.epoch != nil:
+		return o.epoch.Spec.Holder
+	case o.aside != "" && o.processor != nil && o.processor.Status.Instance != nil:
+		return o.processor.Status.Instance.Pod
+	}
+	return ""
 }
 
 // floor is the highest epoch seen on pods, in the status and in the stored copies, for the day the ProcessorEpoch was deleted, or

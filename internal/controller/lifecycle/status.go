@@ -66,6 +66,9 @@ func instance(o *observation, holder *corev1.Pod, p *plan) *doryv1alpha1.Process
 	}
 	if last != nil && last.UID == seen.UID {
 		seen.SDKVersion = last.SDKVersion
+		if o.epoch == nil {
+			seen.Epoch = last.Epoch
+		}
 	}
 	return seen
 }

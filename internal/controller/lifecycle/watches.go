@@ -20,6 +20,7 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/pod"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 // The indexes of the informer caches, by what they index.
@@ -225,7 +226,7 @@ func (r *Reconciler) processorsWhere(ctx context.Context, index, value string, o
 		return nil
 	}
 	var found doryv1alpha1.ProcessorList
-	if err := r.client.List(ctx, &found, append(options, client.MatchingFields{index: value})...); err != nil {
+	if err := r.client.List(ctx, &found, append(options, client.MatchingFields{index: value}, undecodable.Tolerate)...); err != nil {
 		log.FromContext(ctx).Error(err, "listing Processors", "index", index, "value", value)
 		return nil
 	}

@@ -3,6 +3,7 @@ package migration
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,6 +15,7 @@ import (
 	"github.com/dory-io/dory/internal/lookup"
 	"github.com/dory-io/dory/internal/pod"
 	"github.com/dory-io/dory/internal/rehearsal"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 // freshness says where to read.
@@ -88,17 +90,26 @@ func (k kubernetes) from(f freshness) client.Reader {
 	return k.client
 }
 
+// processor answers also one that cannot be decoded, as far as it can: what was begun for it has to be taken back. Whether it
+// is one, undecodable.Of says.
 func (k kubernetes) processor(ctx context.Context, key types.NamespacedName, from freshness) (*doryv1alpha1.Processor, error) {
-	return lookup.Get[doryv1alpha1.Processor](ctx, k.from(from), key)
+	p, err := lookup.Get[doryv1alpha1.Processor](ctx, k.from(from), key)
+	if aside, yes := undecodable.As(err); yes {
+		if rest, ok := aside.Object.(*doryv1alpha1.Processor); ok {
+			return rest, nil
+		}
+	}
+	return p, err
 }
 
 func (k kubernetes) migration(ctx context.Context, key types.NamespacedName) (*doryv1alpha1.ProcessorMigration, error) {
 	return lookup.Get[doryv1alpha1.ProcessorMigration](ctx, k.apiReader, key)
 }
 
-// migrations past the cache are those of a namespace: the API server knows no index.
+// migrations past the cache are those of a namespace: the API server knows no index. One that has ended and cannot be
+// decoded is left out, so that nothing is written to it.
 func (k kubernetes) migrations(ctx context.Context, of types.NamespacedName, from freshness) ([]*doryv1alpha1.ProcessorMigration, error) {
-	options := []client.ListOption{client.InNamespace(of.Namespace)}
+	options := []client.ListOption{client.InNamespace(of.Namespace), undecodable.Tolerate}
 	if from == cached {
 		options = append(options, client.MatchingFields{indexProcessor: of.Name})
 	}
@@ -112,7 +123,10 @@ func (k kubernetes) migrations(ctx context.Context, of types.NamespacedName, fro
 			found = append(found, &list.Items[i])
 		}
 	}
-	return found, nil
+	if err := undecodable.Unended(found); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(found, func(m *doryv1alpha1.ProcessorMigration) bool { _, aside := undecodable.Of(m); return aside }), nil
 }
 
 func (k kubernetes) epoch(ctx context.Context, key types.NamespacedName, from freshness) (*doryv1alpha1.ProcessorEpoch, error) {

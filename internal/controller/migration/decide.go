@@ -136,6 +136,8 @@ func abandon(o *observation, m *doryv1alpha1.ProcessorMigration) (outcome, bool)
 	switch {
 	case o.processor == nil || o.processor.DeletionTimestamp != nil:
 		return outcome{ReasonProcessorDeleted, "the Processor is being deleted"}, true
+	case o.undecodable() != "":
+		return outcome{ReasonProcessorUndecodable, "the Processor cannot be decoded any more: " + o.undecodable()}, true
 	case o.processor.Suspended():
 		return outcome{ReasonProcessorSuspended, "spec.suspend of the Processor is true"}, true
 	case o.holderName() != m.Status.SourcePod:

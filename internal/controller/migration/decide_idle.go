@@ -160,6 +160,8 @@ func refuse(o *observation, m *doryv1alpha1.ProcessorMigration) (doryv1alpha1.Mi
 		return failed, outcome{ReasonProcessorNotFound, fmt.Sprintf("there is no Processor %q in namespace %q", m.Spec.Processor, m.Namespace)}, true
 	case p.DeletionTimestamp != nil:
 		return failed, outcome{ReasonNothingToMove, "the Processor is being deleted"}, true
+	case o.undecodable() != "":
+		return failed, outcome{ReasonProcessorUndecodable, "the Processor cannot be decoded: " + o.undecodable() + ". Mend it, and create another ProcessorMigration"}, true
 	case p.Suspended():
 		return failed, outcome{ReasonNothingToMove, "spec.suspend of the Processor is true"}, true
 	case replaced(o, m):

@@ -17,6 +17,7 @@ import (
 	"github.com/dory-io/dory/internal/pod"
 	"github.com/dory-io/dory/internal/statestore"
 	"github.com/dory-io/dory/internal/statexfer"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 // The words in which the tests of decide describe what was observed.
@@ -198,6 +199,7 @@ func TestDecideWhoMayBegin(t *testing.T) {
 		"the cache has no Processor": {given(with("m", 0), func(o *observation) { o.processor, o.live = nil, false }), "look"},
 		"there is no Processor":      {given(with("m", 0), func(o *observation) { o.processor = nil }), "enter-failed ProcessorNotFound"},
 		"the Processor goes":         {given(with("m", 0), processor(func(p *doryv1alpha1.Processor) { t := metav1.NewTime(now); p.DeletionTimestamp = &t })), "enter-failed NothingToMove"},
+		"it cannot be decoded":       {given(with("m", 0), processor(unreadable)), "enter-failed ProcessorUndecodable"},
 		"it is suspended":            {given(with("m", 0), processor(func(p *doryv1alpha1.Processor) { p.Spec.Suspend = &yes })), "enter-failed NothingToMove"},
 		"the name is too long":       {given(with(strings.Repeat("m", 64), 0)), "enter-rolled-back NameTooLong of " + strings.Repeat("m", 64)},
 		"there is no such node":      {given(with("m", 0, node("missing"))), "enter-rolled-back TargetNodeNotFound"},
@@ -304,6 +306,8 @@ func within(seconds int64) func(*doryv1alpha1.ProcessorMigration) {
 	return func(m *doryv1alpha1.ProcessorMigration) { m.Spec.ActiveDeadlineSeconds = &seconds }
 }
 
+func unreadable(p *doryv1alpha1.Processor) { undecodable.Mark(p, "why") }
+
 func TestDecideToGiveUp(t *testing.T) {
 	const second = time.Second
 	ending := func(o *observation) { t := metav1.NewTime(now); o.source.DeletionTimestamp = &t }
@@ -313,6 +317,9 @@ func TestDecideToGiveUp(t *testing.T) {
 		want string
 	}{
 		"called off in Placing":               {given(with("m", 0, in("Placing", 0, ""), calledOffAlready), sameRevision, targetPod(unbound)), "enter-rolling-back Cancelled"},
+		"undecodable in Placing":              {given(with("m", 0, in("Placing", 0, "")), processor(unreadable), sameRevision, targetPod(unbound)), "enter-rolling-back ProcessorUndecodable"},
+		"undecodable in the handoff":          {given(with("m", 0, in("HandingOff", 0, "")), processor(unreadable), targetPod()), "enter-rolling-back ProcessorUndecodable"},
+		"undecodable too late":                {given(with("m", 0, in("HandingOff", 0, "")), processor(unreadable), targetPod(), handedOver), "check-target"},
 		"called off in the handoff":           {given(with("m", 0, in("HandingOff", 0, ""), calledOffAlready), targetPod()), "enter-rolling-back Cancelled"},
 		"on a cache's word alone":             {given(with("m", 0, in("HandingOff", 0, ""), calledOffAlready), targetPod(), func(o *observation) { o.live = false }), "look"},
 		"called off too late":                 {given(with("m", 0, in("HandingOff", 0, ""), calledOffAlready), targetPod(), handedOver), "check-target"},

@@ -15,6 +15,7 @@ import (
 	"github.com/dory-io/dory/internal/pod"
 	"github.com/dory-io/dory/internal/statestore"
 	"github.com/dory-io/dory/internal/statexfer"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 // observation is all that a pass knows. Its objects come from caches, but for what stepLook reads anew, and are read-only.
@@ -301,6 +302,15 @@ func (o *observation) barred(m *doryv1alpha1.ProcessorMigration) bool {
 // wanted says whether the processor is to run at all.
 func (o *observation) wanted() bool {
 	return o.processor != nil && o.processor.DeletionTimestamp == nil && !o.processor.Suspended()
+}
+
+// undecodable says why the Processor cannot be decoded; empty where it can.
+func (o *observation) undecodable() string {
+	if o.processor == nil {
+		return ""
+	}
+	cause, _ := undecodable.Of(o.processor)
+	return cause
 }
 
 // policy is the Processor, or one with all defaults where it is gone.

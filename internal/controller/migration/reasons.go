@@ -27,6 +27,8 @@ const (
 	ReasonProcessorDeleted = "ProcessorDeleted"
 	// ReasonProcessorSuspended has a Processor that is to run nothing.
 	ReasonProcessorSuspended = "ProcessorSuspended"
+	// ReasonProcessorUndecodable has a Processor that cannot be decoded.
+	ReasonProcessorUndecodable = "ProcessorUndecodable"
 	// ReasonNothingToMove found no instance that is ready.
 	ReasonNothingToMove = doryv1alpha1.MigrationReasonNothingToMove
 	// ReasonAlreadyCurrent is an Update whose instance is of the wanted revision.

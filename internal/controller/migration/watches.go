@@ -20,6 +20,7 @@ import (
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/lookup"
 	"github.com/dory-io/dory/internal/pod"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 // indexProcessor finds the migrations of a Processor.
@@ -41,7 +42,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 	if r.wake != nil {
 		b = b.WatchesRawSource(source.Channel(r.wake, handler.EnqueueRequestsFromMapFunc(fromMigration)))
 	}
-	return b.Complete(r)
+	return b.Complete(undecodable.LeaveAside(r))
 }
 
 // restartRequested: another request is another target, and calls off the move to the one before.
@@ -75,7 +76,7 @@ func (r *Reconciler) ifMoving(processor func(context.Context, client.Object) str
 
 func (r *Reconciler) moving(ctx context.Context, key types.NamespacedName) bool {
 	var list doryv1alpha1.ProcessorMigrationList
-	err := r.client.List(ctx, &list, client.InNamespace(key.Namespace), client.MatchingFields{indexProcessor: key.Name}, client.UnsafeDisableDeepCopy)
+	err := r.client.List(ctx, &list, client.InNamespace(key.Namespace), client.MatchingFields{indexProcessor: key.Name}, client.UnsafeDisableDeepCopy, undecodable.Tolerate)
 	if err != nil {
 		log.FromContext(ctx).Error(err, "listing the migrations of a Processor", "processor", key)
 		return true

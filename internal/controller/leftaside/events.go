@@ -1,0 +1,19 @@
+package leftaside
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// teller is the list of everything this package says in events.
+type teller struct{ recorder events.EventRecorder }
+
+func (t teller) leftAside(o client.Object, cause string) {
+	t.recorder.Eventf(o, nil, corev1.EventTypeWarning, "Undecodable", "Read",
+		"The operator cannot decode this object and leaves it as it is, and what runs for it: %s. Mend the field with kubectl edit, or delete the object", cause)
+}
+
+func (t teller) mended(o client.Object) {
+	t.recorder.Eventf(o, nil, corev1.EventTypeNormal, "Decodable", "Read", "The operator can decode this object again, and goes on with it")
+}
