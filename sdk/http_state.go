@@ -106,7 +106,7 @@ func (p *Processor) applicationState(captured *captured) statexfer.ApplicationSt
 		AppName:       p.env.appName,
 		CapturedAt:    statexfer.FormatTime(captured.meta.Time),
 		StateVersion:  statexfer.StateVersion,
-		Metrics:       map[string]json.RawMessage{},
+		Metrics:       p.iterations().Metrics(),
 		Connections:   []json.RawMessage{},
 		SessionData:   map[string]json.RawMessage{},
 		UptimeSeconds: time.Since(p.started).Seconds(),

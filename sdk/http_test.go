@@ -71,7 +71,7 @@ func TestGetStateGolden(t *testing.T) {
 		r := start(t, p, nothing)
 		time.Sleep(1500 * time.Millisecond)
 		const golden = `{"pod_name":"dory-p-1-a","app_name":"app","captured_at":"2000-01-01T00:00:01.500000Z","state_version":"1.0",` +
-			`"data":{"count":5,"names":["a\u003cb","é"]},"metrics":{},"connections":[],"active_sessions":0,"session_data":{},` +
+			`"data":{"count":5,"names":["a\u003cb","é"]},"metrics":{"iteration_failures":0},"connections":[],"active_sessions":0,"session_data":{},` +
 			`"uptime_seconds":1.5,"request_count":%d,"last_health_time":%s}`
 		a := get(p, "/state")
 		a.want(t, http.StatusOK, fmt.Sprintf(golden, 1, "null"))

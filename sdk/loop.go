@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"runtime/debug"
 	"time"
+
+	"github.com/dory-io/dory/internal/statexfer"
 )
 
 const (
@@ -104,6 +106,7 @@ func (p *Processor) iteration(ctx context.Context, iterate func(context.Context)
 	if !p.vars.endIteration(err == nil) {
 		return errStopping // It was given up and undone before it returned.
 	}
+	p.tell(err)
 	if err == nil {
 		p.metrics.iterationSeconds.Observe(time.Since(began).Seconds())
 		position := p.at()
@@ -111,6 +114,29 @@ func (p *Processor) iteration(ctx context.Context, iterate func(context.Context)
 		p.moveTo(position)
 	}
 	return err
+}
+
+// tell notes how iterations go, for those who ask for the state: before they can, which is between two iterations. One that
+// had nothing to do changes nothing.
+func (p *Processor) tell(err error) {
+	lately := p.iterations()
+	switch {
+	case errors.Is(err, ErrIdle), err == nil && lately.Known && lately.Failures == 0:
+		return
+	case err == nil:
+		lately = statexfer.Iterations{Known: true}
+	default:
+		lately = statexfer.Iterations{Known: true, Failures: lately.Failures + 1, Error: err.Error()}
+	}
+	p.lately.Store(&lately)
+}
+
+// iterations is how they go; nothing is known before the first has ended.
+func (p *Processor) iterations() statexfer.Iterations {
+	if lately := p.lately.Load(); lately != nil {
+		return *lately
+	}
+	return statexfer.Iterations{}
 }
 
 func call(ctx context.Context, iterate func(context.Context) error) (err error) {

@@ -2,6 +2,7 @@ package sdk
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
@@ -101,6 +102,45 @@ func TestIdleIterationsAreNotCommitted(t *testing.T) {
 		}
 		r.shutDown()
 	})
+}
+
+// Those who ask for the state hear how iterations go. One that had nothing to do is no success.
+func TestTheStateTellsHowIterationsGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProcessor(t, &memory{})
+		next := make(chan error)
+		r := start(t, p, func(context.Context) error { return <-next })
+		synctest.Wait()
+		for _, step := range []struct {
+			ends error
+			want string
+		}{
+			{ErrIdle, `"metrics":{}`},
+			{nil, `"metrics":{"iteration_failures":0}`},
+			{errors.New("camera\nnot reachable"), `"metrics":{"iteration_error":"camera not reachable","iteration_failures":1}`},
+			{ErrIdle, `"metrics":{"iteration_error":"camera not reachable","iteration_failures":1}`},
+			{errors.New("still not"), `"metrics":{"iteration_error":"still not","iteration_failures":2}`},
+			{nil, `"metrics":{"iteration_failures":0}`},
+		} {
+			next <- step.ends
+			synctest.Wait()
+			if body := string(p.metricsOfState(t)); body != step.want {
+				t.Errorf("after %v: %s, want %s", step.ends, body, step.want)
+			}
+		}
+		close(next)
+		r.shutDown()
+	})
+}
+
+// metricsOfState are those of an ApplicationState.
+func (p *Processor) metricsOfState(t *testing.T) []byte {
+	t.Helper()
+	text, err := json.Marshal(p.iterations().Metrics())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append([]byte(`"metrics":`), text...)
 }
 
 func TestPanicSavesTheLastCommittedStateAndEndsRun(t *testing.T) {

@@ -42,7 +42,8 @@ type Processor struct {
 	metrics  *metrics
 	limiter  *limiter
 	requests atomic.Int64
-	saving   sync.Mutex // Held while a state is captured and saved, so that saves arrive in their order.
+	lately   atomic.Pointer[statexfer.Iterations] // How iterations went.
+	saving   sync.Mutex                           // Held while a state is captured and saved, so that saves arrive in their order.
 
 	stopping chan struct{} // Closed when the processor is asked to stop.
 	settled  chan struct{} // Closed when it is known whether the last state was saved.

@@ -82,8 +82,8 @@ const (
 	MigrationReasonSuperseded = "Superseded"
 	// MigrationReasonTargetNotReady: the target has a node and does not get ready.
 	MigrationReasonTargetNotReady = "TargetNotReady"
-	// MigrationReasonTargetImage: the target's container cannot be made on its node, because its image, or what it is configured
-	// with, cannot be had there.
+	// MigrationReasonTargetImage: a container of the target cannot be made on its node, because its image, or what it is
+	// configured with, cannot be had there.
 	MigrationReasonTargetImage = "TargetImageUnavailable"
 	// MigrationReasonTargetInvalid: no pod can be made from the spec.
 	MigrationReasonTargetInvalid = "TargetInvalid"
@@ -167,4 +167,16 @@ const (
 	// ReasonStateNotRestored: the instance started without its state, and that could not be restored. No checkpoint is
 	// taken meanwhile, because it would replace the state that was lost.
 	ReasonStateNotRestored = "StateNotRestored"
+)
+
+// The condition type Progressing of a Processor, and its reasons.
+const (
+	// ConditionProgressing is False while the processor's iterations fail, and True while they do not. It is absent where the
+	// processor's SDK does not tell: a sequence that stands still may be one of a processor that has nothing to do.
+	ConditionProgressing = "Progressing"
+
+	// ReasonIterating: the last iterations did not fail.
+	ReasonIterating = "Iterating"
+	// ReasonIterationsFailing: the last iterations failed, several in a row, and what they did to the state was undone.
+	ReasonIterationsFailing = "IterationsFailing"
 )

@@ -462,6 +462,7 @@ type ProcessorStatus struct {
 	//   - Updated: True while the instance is of the current spec; absent without an instance.
 	//   - Migratable: True while a drain of the node would get through; absent until an instance was ready.
 	//   - Checkpointed: True while copies of the state succeed; absent before the first, and if none are taken.
+	//   - Progressing: False while its iterations fail; absent where its SDK does not tell.
 	//   - DatabaseSynced: how the Processor and its row agree; absent without a database, and with nothing to say.
 	// +optional
 	// +listType=map
@@ -623,6 +624,10 @@ type ProcessorInstance struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	IP string `json:"ip,omitempty"`
+	// image is what the instance runs, which differs from the spec's until an update has got through.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Image string `json:"image,omitempty"`
 	// location is where the instance runs, which differs from the spec's while a failover lasts.
 	//   - Managed: in the cloud.
 	//   - Edge: at the edge.
@@ -671,19 +676,19 @@ type ProcessorBackoff struct {
 // +kubebuilder:selectablefield:JSONPath=".status.instance.node"
 // +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Updated",type=string,JSONPath=`.status.conditions[?(@.type=="Updated")].status`
 // +kubebuilder:printcolumn:name="Node",type=string,JSONPath=`.status.instance.node`
-// +kubebuilder:printcolumn:name="Epoch",type=integer,JSONPath=`.status.instance.epoch`
-// +kubebuilder:printcolumn:name="Restarts",type=integer,JSONPath=`.status.instance.restarts`
-// +kubebuilder:printcolumn:name="Since",type=date,JSONPath=`.status.instance.since`
-// +kubebuilder:printcolumn:name="Checkpoint",type=date,JSONPath=`.status.checkpoint.time`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
-// +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Epoch",type=integer,priority=1,JSONPath=`.status.instance.epoch`
+// +kubebuilder:printcolumn:name="Restarts",type=integer,priority=1,JSONPath=`.status.instance.restarts`
+// +kubebuilder:printcolumn:name="Since",type=date,priority=1,JSONPath=`.status.instance.since`
+// +kubebuilder:printcolumn:name="Checkpoint",type=date,priority=1,JSONPath=`.status.checkpoint.time`
+// +kubebuilder:printcolumn:name="Image",type=string,priority=1,JSONPath=`.status.instance.image`
 // +kubebuilder:printcolumn:name="Pod",type=string,priority=1,JSONPath=`.status.instance.pod`
-// +kubebuilder:printcolumn:name="IP",type=string,priority=1,JSONPath=`.status.instance.ip`
 // +kubebuilder:printcolumn:name="Location",type=string,priority=1,JSONPath=`.spec.location`
 // +kubebuilder:printcolumn:name="SDK",type=string,priority=1,JSONPath=`.status.instance.sdkVersion`
 // +kubebuilder:printcolumn:name="Source",type=string,priority=1,JSONPath=`.metadata.labels.dory\.io/source`
-// +kubebuilder:printcolumn:name="Image",type=string,priority=1,JSONPath=`.spec.image`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 45",message="metadata.name must be a DNS label of at most 45 characters, because pod names and labels are made from it; put a longer or other id into spec.processorID"
 type Processor struct {
 	metav1.TypeMeta `json:",inline"`

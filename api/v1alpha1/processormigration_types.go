@@ -225,16 +225,14 @@ type ProcessorMigrationStatus struct {
 // +kubebuilder:resource:shortName=procmig,categories=dory
 // +kubebuilder:printcolumn:name="Processor",type=string,JSONPath=`.spec.processor`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.spec.reason`
-// +kubebuilder:printcolumn:name="Strategy",type=string,JSONPath=`.status.strategy`
 // +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
-// +kubebuilder:printcolumn:name="From",type=string,JSONPath=`.status.sourceNode`
-// +kubebuilder:printcolumn:name="To",type=string,JSONPath=`.status.targetNode`
 // +kubebuilder:printcolumn:name="Pause",type=string,JSONPath=`.status.pause`
-// +kubebuilder:printcolumn:name="Duration",type=string,JSONPath=`.status.duration`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="From",type=string,priority=1,JSONPath=`.status.sourceNode`
+// +kubebuilder:printcolumn:name="To",type=string,priority=1,JSONPath=`.status.targetNode`
+// +kubebuilder:printcolumn:name="Strategy",type=string,priority=1,JSONPath=`.status.strategy`
+// +kubebuilder:printcolumn:name="Duration",type=string,priority=1,JSONPath=`.status.duration`
 // +kubebuilder:printcolumn:name="Why",type=string,priority=1,JSONPath=`.status.reason`
-// +kubebuilder:printcolumn:name="Source",type=string,priority=1,JSONPath=`.status.sourcePod`
-// +kubebuilder:printcolumn:name="Target",type=string,priority=1,JSONPath=`.status.targetPod`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.message`
 type ProcessorMigration struct {
 	metav1.TypeMeta `json:",inline"`

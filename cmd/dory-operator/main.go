@@ -10,8 +10,6 @@ import (
 	"os"
 
 	"github.com/go-logr/zapr"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 	ctrl "sigs.k8s.io/controller-runtime"
 )
 
@@ -41,16 +39,4 @@ func run(ctx context.Context, args []string, lookupEnv func(string) (string, boo
 		return err
 	}
 	return operator.run(ctx)
-}
-
-func newZap(level zapcore.Level) (*zap.Logger, error) {
-	config := zap.NewProductionConfig()
-	config.Level = zap.NewAtomicLevelAt(level)
-	config.EncoderConfig.EncodeTime = zapcore.ISO8601TimeEncoder
-	config.Sampling = nil
-	logger, err := config.Build()
-	if err != nil {
-		return nil, fmt.Errorf("making the logger: %w", err)
-	}
-	return logger, nil
 }

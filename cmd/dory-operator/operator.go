@@ -180,6 +180,9 @@ func (o *operator) addLifecycle(ctx context.Context) error {
 	if err := lifecycle.NewDiscovery(o.manager.GetClient(), nil).SetupWithManager(o.manager); err != nil {
 		return fmt.Errorf("adding the discovery controller: %w", err)
 	}
+	if err := lifecycle.NewReadiness(o.lifecycle, nil).SetupWithManager(o.manager); err != nil {
+		return fmt.Errorf("adding the readiness controller: %w", err)
+	}
 	return nil
 }
 

@@ -96,6 +96,14 @@ func declaredPort(container *corev1.Container) int32 {
 	return first
 }
 
+// Image is what the pod's processor is made from; empty where it cannot be told which of its containers that is.
+func Image(p *corev1.Pod) string {
+	if container := processorOf(p); container != nil {
+		return container.Image
+	}
+	return ""
+}
+
 // defaultPort is the contract's.
 const defaultPort = 8080
 

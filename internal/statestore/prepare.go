@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/record"
 	"github.com/dory-io/dory/internal/statexfer"
 )
 
@@ -21,12 +22,12 @@ import (
 type Preparer struct {
 	store    *Store
 	epochs   client.Reader
-	recorder events.EventRecorder
+	recorder record.Recorder
 }
 
 // NewPreparer makes a Preparer. epochs reads ProcessorEpochs, and may be a cache.
 func NewPreparer(store *Store, epochs client.Reader, recorder events.EventRecorder) *Preparer {
-	return &Preparer{store: store, epochs: epochs, recorder: recorder}
+	return &Preparer{store: store, epochs: epochs, recorder: record.New(recorder)}
 }
 
 // Result says whether an instance may start, and with what.

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/dory-io/dory/internal/message"
 )
 
 // The extension's headers: the position of a state, and the SHA-256 of its exact bytes.
@@ -165,22 +167,23 @@ func (s *State) takePosition(header http.Header, members stateMembers, epoch str
 // state checks what every state must have.
 func (m stateMembers) state() (*State, error) {
 	if m.data == nil || m.stateVersion == nil {
-		if message := lenient[string](m.problem); message != "" {
-			return nil, fmt.Errorf("%w: the processor says %q", ErrNotState, shorten(message))
+		if said := lenient[string](m.problem); said != "" {
+			return nil, fmt.Errorf("%w: the processor says %q", ErrNotState, message.Line(said, maxMessageBytes))
 		}
 		return nil, fmt.Errorf("%w: it lacks data or state_version", ErrNotState)
 	}
 	if m.data[0] != '{' {
-		return nil, fmt.Errorf("%w: its data is no object but %s", ErrNotState, shorten(string(m.data[:min(len(m.data), maxMessageBytes)])))
+		return nil, fmt.Errorf("%w: its data is no object but %s", ErrNotState, message.Line(string(m.data[:min(len(m.data), 2*maxMessageBytes)]), maxMessageBytes))
 	}
 	version := lenient[string](m.stateVersion)
 	if version == "" {
-		return nil, fmt.Errorf("%w: its state_version is %s", ErrNotState, shorten(string(m.stateVersion)))
+		return nil, fmt.Errorf("%w: its state_version is %s", ErrNotState, message.Line(string(m.stateVersion), maxMessageBytes))
 	}
 	state := &State{
 		Data: m.data, RawChecksum: m.checksum, PodName: lenient[string](m.podName), StateVersion: version,
 		DataVersion: lenient[string](m.dataVersion),
 		Uptime:      time.Duration(lenient[float64](m.uptime) * float64(time.Second)),
+		Iterations:  iterationsIn(m.metrics),
 	}
 	if at, err := time.Parse(time.RFC3339Nano, lenient[string](m.capturedAt)); err == nil {
 		state.CapturedAt = at.UTC()

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
-	"strings"
+
+	"github.com/dory-io/dory/internal/message"
 )
 
 const (
@@ -60,27 +60,11 @@ func readOK(response *http.Response) (reply, error) {
 }
 
 func (r reply) refusal(status int) *Refusal {
-	message := cmp.Or(r.Error, r.Message, string(r.text))
-	return &Refusal{Status: status, Message: shorten(message), Role: r.Role, Position: Position{r.Epoch, r.Sequence}}
+	said := cmp.Or(r.Error, r.Message, string(r.text))
+	return &Refusal{Status: status, Message: message.Line(said, maxMessageBytes), Role: r.Role, Position: Position{r.Epoch, r.Sequence}}
 }
 
 // withoutRefusing is for statuses that do not mean a refusal.
 func (r *Refusal) withoutRefusing() error {
 	return fmt.Errorf("status %d: %s", r.Status, r.Message)
-}
-
-// shorten makes one printable line of what somebody else wrote.
-func shorten(text string) string {
-	dots := ""
-	if len(text) > maxMessageBytes {
-		text, dots = text[:maxMessageBytes], "…"
-	}
-	return strings.Join(strings.Fields(strings.Map(printable, text)), " ") + dots
-}
-
-func printable(r rune) rune {
-	if strconv.IsPrint(r) && r != '\ufffd' {
-		return r
-	}
-	return ' '
 }

@@ -23,7 +23,7 @@ const (
 
 // stateMembers are the members of an ApplicationState that matter here, as their texts; nil where absent.
 type stateMembers struct {
-	data, stateVersion, podName, capturedAt, dataVersion, uptime, epoch, sequence, problem []byte
+	data, stateVersion, podName, capturedAt, dataVersion, uptime, metrics, epoch, sequence, problem []byte
 	// checksum is the hexadecimal SHA-256 of data, or empty if it was not asked for.
 	checksum string
 }
@@ -49,7 +49,7 @@ func scanState(body io.Reader, size int64, sums bool, length int) (stateMembers,
 	}
 	return stateMembers{
 		data: of("data"), stateVersion: of("state_version"), podName: of("pod_name"), capturedAt: of("captured_at"),
-		dataVersion: of("data_version"), uptime: of("uptime_seconds"), epoch: of("epoch"), sequence: of("sequence"), problem: of("error"), checksum: s.checksum,
+		dataVersion: of("data_version"), uptime: of("uptime_seconds"), metrics: of("metrics"), epoch: of("epoch"), sequence: of("sequence"), problem: of("error"), checksum: s.checksum,
 	}, nil
 }
 

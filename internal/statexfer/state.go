@@ -29,6 +29,8 @@ type State struct {
 	// Uptime of the process that answered, or 0 where it tells none. It tells a process that restarted before its kubelet
 	// does.
 	Uptime time.Duration
+	// Iterations is how they went lately.
+	Iterations Iterations
 
 	once     sync.Once
 	checksum string

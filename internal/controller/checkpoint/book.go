@@ -58,7 +58,11 @@ type entry struct {
 	trouble *trouble
 	// current says that a checkpoint of this instance has succeeded.
 	current bool
-	told    told
+	// progress is how the processor's iterations go.
+	progress progress
+	// generation is that of the Processor at the last look.
+	generation int64
+	told       told
 }
 
 // trouble is why there are no checkpoints.

@@ -13,6 +13,7 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/fence"
+	"github.com/dory-io/dory/internal/record"
 	"github.com/dory-io/dory/internal/statestore"
 	"github.com/dory-io/dory/internal/statexfer"
 )
@@ -94,7 +95,7 @@ func New(c Config) *Reconciler {
 	}
 	r := &Reconciler{
 		client: c.Client, apiReader: c.APIReader, store: c.Store, processors: c.Processors, issuer: c.Issuer, token: c.Token,
-		clock: c.Clock, events: narrator{c.Recorder}, metrics: c.Metrics, book: newBook(),
+		clock: c.Clock, events: narrator{record.New(c.Recorder)}, metrics: c.Metrics, book: newBook(),
 		lanes: newLanes(c.Concurrency), concurrency: c.Concurrency,
 	}
 	c.Metrics.oldest.measure(r.oldestAge)
@@ -129,6 +130,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	defer leave()
 	e.conclude(o, r.look(ctx, o, e), r.clock.Now())
+	e.generation = o.processor.Generation
 	return r.rest(ctx, o, e, max(0, e.next.Sub(r.clock.Now())))
 }
 

@@ -4,20 +4,29 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/tools/events"
 
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/record"
 	"github.com/dory-io/dory/internal/statestore"
 )
 
 // narrator is the list of everything this package says in events.
-type narrator struct{ recorder events.EventRecorder }
+type narrator struct{ recorder record.Recorder }
 
 func (n narrator) failing(o *observation, t *trouble) {
-	n.recorder.Eventf(o.processor, o.holder, corev1.EventTypeWarning, t.reason, "Checkpoint", "%s", short(t.message))
+	n.recorder.Eventf(o.processor, o.holder, corev1.EventTypeWarning, t.reason, "Checkpoint", "%s", t.message)
 }
 
 func (n narrator) recovered(o *observation) {
 	n.recorder.Eventf(o.processor, o.holder, corev1.EventTypeNormal, "CheckpointRecovered", "Checkpoint", "Checkpoints of pod %s succeed again", o.holder.Name)
+}
+
+func (n narrator) iterationsFailing(o *observation, message string) {
+	n.recorder.Eventf(o.processor, o.holder, corev1.EventTypeWarning, doryv1alpha1.ReasonIterationsFailing, "Iterate", "Pod %s: %s", o.holder.Name, message)
+}
+
+func (n narrator) iterating(o *observation) {
+	n.recorder.Eventf(o.processor, o.holder, corev1.EventTypeNormal, "IterationsRecovered", "Iterate", "The iterations of pod %s do not fail any more", o.holder.Name)
 }
 
 func (n narrator) stateRestored(o *observation, b beginning, from *statestore.Copy) {
@@ -30,8 +39,8 @@ func (n narrator) stateRestored(o *observation, b beginning, from *statestore.Co
 }
 
 func (n narrator) stateOutdated(o *observation, why string) {
-	n.recorder.Eventf(o.processor, o.holder, corev1.EventTypeWarning, "StateOutdated", "Restore", "%s",
-		short(fmt.Sprintf("Pod %s works without its newest state (%s); spec.state.onMissing is %s", o.holder.Name, why, o.policy())))
+	n.recorder.Eventf(o.processor, o.holder, corev1.EventTypeWarning, "StateOutdated", "Restore",
+		"Pod %s works without its newest state (%s); spec.state.onMissing is %s", o.holder.Name, why, o.policy())
 }
 
 func (n narrator) lateSaveUndone(o *observation, saved statestore.Saved) {
@@ -56,13 +65,4 @@ func (n narrator) resumed(o *observation) {
 func (n narrator) ended(o *observation) {
 	n.recorder.Eventf(o.processor, o.holder, corev1.EventTypeWarning, "InstanceEnded", "Delete",
 		"Pod %s had come back as a standby and waits for a state, but none is stored: ended it, so that a new instance starts", o.holder.Name)
-}
-
-// short keeps within the API's limit for an event's note.
-func short(text string) string {
-	const limit = 1000
-	if len(text) <= limit {
-		return text
-	}
-	return text[:limit] + "..."
 }

@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"net"
@@ -63,9 +64,15 @@ func (w *world) newCounter(pod string, port int32, changes map[string]string) *c
 	return c
 }
 
+// failure is before the text of an error that an iteration is to fail with.
+const failure = "fail: "
+
 func (c *counter) iterate(ctx context.Context) error {
 	select {
 	case ballast := <-c.go1:
+		if why, fails := strings.CutPrefix(ballast, failure); fails {
+			return errors.New(why)
+		}
 		c.count.Set(c.count.Get() + 1)
 		c.ballast.Set(ballast)
 		return nil

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/message"
 	"github.com/dory-io/dory/internal/statestore"
 	"github.com/dory-io/dory/internal/statexfer"
 )
@@ -26,7 +27,13 @@ type told struct {
 	checkpoint *doryv1alpha1.ProcessorCheckpoint
 	// condition is why the condition is as it is: the class of a trouble, or fine. Empty: not known.
 	condition string
+	// progress is the key of what the condition Progressing says. Empty: not known.
+	progress string
 }
+
+// generationPatience is for how long a new generation of a Processor waits for the next look before the conditions take it
+// up: most looks have something to write anyway.
+const generationPatience = time.Minute
 
 // What the condition says where there is no trouble.
 const (
@@ -56,16 +63,9 @@ func (r *Reconciler) report(ctx context.Context, o *observation, e *entry) (time
 	if c := checkpointOf(e.saved); c != nil && !same(c, e.lastTold(o)) {
 		patch.Status.Checkpoint = c
 	}
-	condition := e.condition()
-	if e.told.condition == "" {
-		e.told.condition = conditionIn(o.processor)
-	}
-	if e.trouble != nil && e.told.condition == e.trouble.reason {
-		e.told.condition = condition // Told by an operator before this one.
-	}
-	changed := condition != "" && condition != e.told.condition
+	e.recall(o)
+	conditions, changed := conditionsOf(o, e)
 	if changed {
-		conditions := conditionsOf(o, e, condition)
 		patch.Status.Conditions = &conditions
 		patch.Metadata = &patchMetadata{o.processor.ResourceVersion}
 	}
@@ -85,21 +85,61 @@ func (r *Reconciler) report(ctx context.Context, o *observation, e *entry) (time
 		e.told.checkpoint = patch.Status.Checkpoint
 	}
 	if changed {
-		r.tell(o, e, condition)
+		r.tell(o, e)
 	}
 	return 0, nil
 }
 
-// tell makes events of what changed in the condition.
-func (r *Reconciler) tell(o *observation, e *entry, condition string) {
-	before := e.told.condition
-	e.told.condition = condition
-	switch {
-	case o.holder == nil:
-	case e.trouble != nil:
-		r.events.failing(o, e.trouble)
-	case condition == conditionFine && before != conditionAbsent:
-		r.events.recovered(o)
+// recall reads off the status what an operator before this one has told. The class of a trouble is not in there, and neither
+// is the key of failing iterations: they are taken for the ones of now.
+func (e *entry) recall(o *observation) {
+	if e.told.condition == "" {
+		e.told.condition = conditionIn(o.processor)
+	}
+	if e.trouble != nil && e.told.condition == e.trouble.reason {
+		e.told.condition = e.condition()
+	}
+	if e.told.progress != "" {
+		return
+	}
+	key := e.progress.key()
+	switch c := meta.FindStatusCondition(o.processor.Status.Conditions, doryv1alpha1.ConditionProgressing); {
+	case key == "":
+	case c == nil:
+		e.told.progress = progressUnknown
+	case c.Status == metav1.ConditionTrue:
+		e.told.progress = progressFine
+	case e.progress.failing:
+		e.told.progress = key
+	default:
+		e.told.progress = c.Reason
+	}
+}
+
+// tell makes events of what changed in the conditions.
+func (r *Reconciler) tell(o *observation, e *entry) {
+	if condition := e.condition(); condition != "" && condition != e.told.condition {
+		before := e.told.condition
+		e.told.condition = condition
+		switch {
+		case o.holder == nil:
+		case e.trouble != nil:
+			r.events.failing(o, e.trouble)
+		case condition == conditionFine && before != conditionAbsent:
+			r.events.recovered(o)
+		}
+	}
+	if key := e.progress.key(); key != "" && key != e.told.progress {
+		before := e.told.progress
+		e.told.progress = key
+		wasFailing := before != progressFine && before != progressUnknown
+		switch {
+		case o.holder == nil:
+		case e.progress.failing && !wasFailing:
+			r.events.iterationsFailing(o, e.progress.condition().Message)
+		case key == progressFine && wasFailing:
+			r.events.iterating(o)
+		}
 	}
 }
 
@@ -170,22 +210,46 @@ func conditionIn(p *doryv1alpha1.Processor) string {
 	return condition.Reason
 }
 
-func conditionsOf(o *observation, e *entry, wanted string) []metav1.Condition {
-	status := o.processor.Status.DeepCopy()
-	if wanted == conditionAbsent {
-		meta.RemoveStatusCondition(&status.Conditions, doryv1alpha1.ConditionCheckpointed)
-		return status.Conditions
+// conditionsOf are the Processor's conditions as they should be, and says whether that is worth a write.
+func conditionsOf(o *observation, e *entry) (conditions []metav1.Condition, changed bool) {
+	conditions = o.processor.Status.DeepCopy().Conditions
+	if wanted := e.condition(); wanted != "" {
+		changed = settle(o, e, &conditions, doryv1alpha1.ConditionCheckpointed, wanted == conditionAbsent, wanted != e.told.condition, e.checkpointed)
 	}
-	condition := metav1.Condition{
-		Type: doryv1alpha1.ConditionCheckpointed, Status: metav1.ConditionTrue, Reason: doryv1alpha1.ReasonCheckpointCurrent,
-		Message:            fmt.Sprintf("the state is copied every %s; status.checkpoint describes the last copy that differed", e.interval),
-		ObservedGeneration: o.processor.Generation, LastTransitionTime: metav1.NewTime(o.now),
+	if key := e.progress.key(); key != "" {
+		changed = settle(o, e, &conditions, doryv1alpha1.ConditionProgressing, key == progressUnknown, key != e.told.progress, e.progress.condition) || changed
 	}
+	return conditions, changed
+}
+
+// settle makes one condition what it should be: absent, or new, or the same of a newer generation.
+func settle(o *observation, e *entry, conditions *[]metav1.Condition, kind string, absent, news bool, build func() metav1.Condition) (changed bool) {
+	current := meta.FindStatusCondition(*conditions, kind)
+	switch {
+	case absent:
+		return meta.RemoveStatusCondition(conditions, kind) && news
+	case news:
+		condition := build()
+		condition.ObservedGeneration, condition.LastTransitionTime = o.processor.Generation, metav1.NewTime(o.now)
+		return meta.SetStatusCondition(conditions, condition)
+	case current == nil, current.ObservedGeneration == o.processor.Generation: // Where it is not there, the cache is late.
+		return false
+	}
+	current.ObservedGeneration = o.processor.Generation
+	return e.generation == o.processor.Generation || !o.running() || e.next.Sub(o.now) > generationPatience
+}
+
+// checkpointed is the condition where there is one.
+func (e *entry) checkpointed() metav1.Condition {
 	if e.trouble != nil {
-		condition.Status, condition.Reason, condition.Message = metav1.ConditionFalse, e.trouble.reason, e.trouble.message
+		return metav1.Condition{
+			Type: doryv1alpha1.ConditionCheckpointed, Status: metav1.ConditionFalse, Reason: e.trouble.reason, Message: e.trouble.message,
+		}
 	}
-	meta.SetStatusCondition(&status.Conditions, condition)
-	return status.Conditions
+	return metav1.Condition{
+		Type: doryv1alpha1.ConditionCheckpointed, Status: metav1.ConditionTrue, Reason: doryv1alpha1.ReasonCheckpointCurrent,
+		Message: fmt.Sprintf("the state is copied every %s; status.checkpoint describes the last copy that differed", e.interval),
+	}
 }
 
 // troubleOf says what is wrong, and of when the newest checkpoint is.
@@ -198,7 +262,7 @@ func troubleOf(o *observation, e *entry, out outcome) *trouble {
 	if c := e.lastTold(o); c != nil {
 		newest = "the newest is of " + c.Time.UTC().Format(time.RFC3339)
 	}
-	t.message = short(fmt.Sprintf("no checkpoint since %s (%s): %v", e.since.UTC().Format(time.RFC3339), newest, out.err))
+	t.message = message.Shorten(fmt.Sprintf("no checkpoint since %s (%s): %v", e.since.UTC().Format(time.RFC3339), newest, out.err), message.EventLimit)
 	return t
 }
 

@@ -24,6 +24,7 @@ import (
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/lookup"
 	"github.com/dory-io/dory/internal/pod"
+	"github.com/dory-io/dory/internal/record"
 	"github.com/dory-io/dory/internal/undecodable"
 )
 
@@ -58,7 +59,7 @@ type Reconciler struct {
 	client    client.Client
 	reader    reader
 	watches   *watches
-	recorder  events.EventRecorder
+	recorder  record.Recorder
 	unsettled *unsettled
 }
 
@@ -69,7 +70,7 @@ func New(c Config) *Reconciler {
 	}
 	waiting := &unsettled{clock: c.Clock, settle: c.Settle, since: map[types.NamespacedName]span{}}
 	return &Reconciler{
-		client: c.Client, reader: reader{c.APIReader, c.SecretKey}, recorder: c.Recorder, unsettled: waiting,
+		client: c.Client, reader: reader{c.APIReader, c.SecretKey}, recorder: record.New(c.Recorder), unsettled: waiting,
 		watches: newWatches(c.Metadata, granter{c.Self}, waiting.begin),
 	}
 }

@@ -4,13 +4,13 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/tools/events"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/record"
 )
 
 // tell is everything that this package says in events.
-func tell(recorder events.EventRecorder, p *doryv1alpha1.Processor, next outcome) {
+func tell(recorder record.Recorder, p *doryv1alpha1.Processor, next outcome) {
 	if len(next.changed) > 0 {
 		const few = 5
 		more := ""

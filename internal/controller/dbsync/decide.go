@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/message"
 	"github.com/dory-io/dory/internal/undecodable"
 )
 
@@ -75,17 +76,17 @@ type decision struct {
 
 // decide compares what a row asks for with what there is. It never answers to touch an object of somebody else.
 func decide(s situation) decision {
-	if problem := bounded(s.aside(), maxProblemLength); problem != "" {
+	if problem := message.Shorten(s.aside(), maxProblemLength); problem != "" {
 		return decision{problem: problem}
 	}
 	if s.row.released {
 		return decision{release: s.current != nil && owned(s.current) && s.currentID == s.row.id}
 	}
-	if problem := bounded(s.taken(), maxProblemLength); problem != "" {
+	if problem := message.Shorten(s.taken(), maxProblemLength); problem != "" {
 		return decision{problem: problem}
 	}
 	keep := s.current != nil && owned(s.current) && s.current.GetDeletionTimestamp() == nil && hasApproval(s.current)
-	if problem := bounded(s.obstacle(), maxProblemLength); problem != "" {
+	if problem := message.Shorten(s.obstacle(), maxProblemLength); problem != "" {
 		return decision{keep: keep, problem: problem, condition: rowInvalid(problem)}
 	}
 	// An object that is on its way out is left alone; its end is an event, and brings the row back here.
@@ -175,14 +176,16 @@ func (d decision) conditionDiffers(current client.Object) bool {
 	if !ok || p == nil || !owned(p) || (d.condition == nil && d.problem != "") {
 		return false
 	}
-	return !sameCondition(d.condition, meta.FindStatusCondition(p.Status.Conditions, doryv1alpha1.ConditionDatabaseSynced))
+	return !sameCondition(p, d.condition)
 }
 
-func sameCondition(want, have *metav1.Condition) bool {
+// sameCondition says whether DatabaseSynced is as it should be, and about the spec that there is.
+func sameCondition(p *doryv1alpha1.Processor, want *metav1.Condition) bool {
+	have := meta.FindStatusCondition(p.Status.Conditions, doryv1alpha1.ConditionDatabaseSynced)
 	if want == nil || have == nil {
 		return want == nil && have == nil
 	}
-	return want.Status == have.Status && want.Reason == have.Reason && want.Message == have.Message
+	return want.Status == have.Status && want.Reason == have.Reason && want.Message == have.Message && have.ObservedGeneration == p.Generation
 }
 
 func rowInvalid(problem string) *metav1.Condition {
@@ -198,7 +201,7 @@ func ignoredKeys(warnings []string) *metav1.Condition {
 	}
 	return &metav1.Condition{
 		Type: doryv1alpha1.ConditionDatabaseSynced, Status: metav1.ConditionTrue, Reason: doryv1alpha1.ReasonTemplateKeysIgnored,
-		Message: "All is applied but these parts of the template: " + bounded(strings.Join(warnings, "; "), maxWarningsLength),
+		Message: "All is applied but these parts of the template: " + message.Shorten(strings.Join(warnings, "; "), maxWarningsLength),
 	}
 }
 

@@ -94,6 +94,7 @@ func TestDecide(t *testing.T) {
 		"a refused row":                                     {situation: situation{row: good, refusal: "too odd"}, problem: "too odd", reason: doryv1alpha1.ReasonRowInvalid},
 		"ignored keys, not told yet":                        {situation: situation{row: warned, current: object("cam-1"), same: true}, reason: doryv1alpha1.ReasonTemplateKeysIgnored},
 		"ignored keys, told":                                {situation: situation{row: warned, current: object("cam-1", saying("True", doryv1alpha1.ReasonTemplateKeysIgnored, "All is applied but these parts of the template: unknown key x")), same: true}, reason: doryv1alpha1.ReasonTemplateKeysIgnored, settled: true},
+		"ignored keys, told about an older spec":            {situation: situation{row: warned, current: object("cam-1", saying("True", doryv1alpha1.ReasonTemplateKeysIgnored, "All is applied but these parts of the template: unknown key x"), func(p *doryv1alpha1.Processor) { p.Generation++ }), same: true}, reason: doryv1alpha1.ReasonTemplateKeysIgnored},
 		"the name is another row's":                         {situation: situation{row: good, current: object("other")}, problem: `taken by the row with id "other"`},
 		"the name is a person's":                            {situation: situation{row: good, current: object("other", unlabelled)}, problem: "delete that object"},
 		"the id and the name are a person's":                {situation: situation{row: good, current: object("cam-1", unlabelled)}, problem: "delete that object"},

@@ -6,10 +6,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/message"
+	"github.com/dory-io/dory/internal/record"
 )
 
 // The reasons of events that no condition has.
@@ -22,10 +23,10 @@ const (
 )
 
 // narrator is the list of everything this package says in events.
-type narrator struct{ recorder events.EventRecorder }
+type narrator struct{ recorder record.Recorder }
 
 func (n narrator) rowInvalid(about runtime.Object, table, id, problem string) {
-	n.warn(about, doryv1alpha1.ReasonRowInvalid, "Apply", "Row %q of %s cannot be applied: %s", bounded(id, 100), table, bounded(problem, 850))
+	n.warn(about, doryv1alpha1.ReasonRowInvalid, "Apply", "Row %q of %s cannot be applied: %s", message.Shorten(id, 100), table, problem)
 }
 
 func (n narrator) rowMended(about runtime.Object, table string) {
@@ -33,11 +34,11 @@ func (n narrator) rowMended(about runtime.Object, table string) {
 }
 
 func (n narrator) templateKeysIgnored(about runtime.Object, message string) {
-	n.warn(about, doryv1alpha1.ReasonTemplateKeysIgnored, "Render", "%s", bounded(message, maxProblemLength))
+	n.warn(about, doryv1alpha1.ReasonTemplateKeysIgnored, "Render", "%s", message)
 }
 
 func (n narrator) deletionHeld(about runtime.Object, message string) {
-	n.warn(about, doryv1alpha1.ReasonDeletionHeld, "Delete", "%s", bounded(message, maxProblemLength))
+	n.warn(about, doryv1alpha1.ReasonDeletionHeld, "Delete", "%s", message)
 }
 
 func (n narrator) rowGone(about runtime.Object, table string, approved bool) {
@@ -61,7 +62,7 @@ func (n narrator) approvalExpired(about runtime.Object, table string) {
 }
 
 func (n narrator) rowConflict(about runtime.Object, message string) {
-	n.warn(about, doryv1alpha1.ReasonRowConflict, "List", "%s", bounded(message, maxProblemLength))
+	n.warn(about, doryv1alpha1.ReasonRowConflict, "List", "%s", message)
 }
 
 func (n narrator) tell(about runtime.Object, reason, action, note string, args ...any) {

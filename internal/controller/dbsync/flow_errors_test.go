@@ -95,6 +95,12 @@ var _ = Describe("a bad row", func() {
 		Expect(p.Spec.Port).To(BeEquivalentTo(9000))
 		Expect(p.Annotations[doryv1alpha1.AnnotationTemplateWarnings]).To(Equal("unknown key future; unknown key resources.tpu"))
 		Expect(w.syncError("odd")).To(BeEmpty())
+		w.exec(`UPDATE processor_template_versions SET runtime_config_template = '{"resources": {"tpu": 1}, "future": true, "container": {"port": 9001}}' WHERE processor_template_id = 't-odd'`)
+		Eventually(func(g Gomega) {
+			p := w.mustProcessor("odd")
+			g.Expect(p.Spec.Port).To(BeEquivalentTo(9001))
+			g.Expect(p.Status.Conditions).To(ConsistOf(HaveField("ObservedGeneration", p.Generation)), "those who wait for it wait for one about this spec")
+		}).Should(Succeed())
 		w.exec(`UPDATE processor_template_versions SET runtime_config_template = '{}' WHERE processor_template_id = 't-odd'`)
 		Eventually(func() string { return w.condition("odd") }).Should(BeEmpty())
 		Expect(w.mustProcessor("odd").Annotations).NotTo(HaveKey(doryv1alpha1.AnnotationTemplateWarnings))

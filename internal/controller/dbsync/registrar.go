@@ -8,7 +8,6 @@ import (
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -247,7 +246,7 @@ func (r *registrar) tell(ctx context.Context, p *doryv1alpha1.Processor, conflic
 	if isHeld {
 		want = conflictCondition(conflict)
 	}
-	if sameCondition(want, meta.FindStatusCondition(p.Status.Conditions, doryv1alpha1.ConditionDatabaseSynced)) {
+	if sameCondition(p, want) {
 		return nil
 	}
 	changed, err := r.writer.setCondition(ctx, p, want)
@@ -262,7 +261,7 @@ func (r *registrar) tell(ctx context.Context, p *doryv1alpha1.Processor, conflic
 		return err
 	}
 	r.view.wrote(changed)
-	if want != nil {
+	if reason, said := foundCondition(p); want != nil && (reason != want.Reason || said != want.Message) {
 		r.events.rowConflict(changed, want.Message)
 	}
 	return nil

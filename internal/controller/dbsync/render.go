@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/message"
 	"github.com/dory-io/dory/internal/store"
 )
 
@@ -105,7 +106,7 @@ func rowMeta(row store.ProcessorRow, warnings []string) metav1.ObjectMeta {
 		},
 	}
 	if len(warnings) > 0 {
-		meta.Annotations[doryv1alpha1.AnnotationTemplateWarnings] = bounded(strings.Join(warnings, "; "), maxWarningsLength)
+		meta.Annotations[doryv1alpha1.AnnotationTemplateWarnings] = message.Shorten(strings.Join(warnings, "; "), maxWarningsLength)
 	}
 	return meta
 }

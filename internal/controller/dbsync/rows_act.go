@@ -101,7 +101,8 @@ func (s *rowSync) setCondition(ctx context.Context, t *task) error {
 		return err
 	}
 	s.written(t, changed)
-	if c := t.condition; c != nil && c.Reason == doryv1alpha1.ReasonTemplateKeysIgnored {
+	reason, said := foundCondition(p)
+	if c := t.condition; c != nil && c.Reason == doryv1alpha1.ReasonTemplateKeysIgnored && (reason != c.Reason || said != c.Message) {
 		s.events.templateKeysIgnored(changed, c.Message)
 	}
 	return nil

@@ -8,9 +8,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/dory-io/dory/internal/message"
 )
 
 // maxShown is how much of a wrong value an error repeats, in bytes.
@@ -238,19 +239,6 @@ func jsonType(raw json.RawMessage) string {
 }
 
 // shorten cuts a value for an error message.
-func shorten(s string) string { return bounded(s, maxShown) }
-
-// bounded cuts a text to a number of bytes, at a character.
-func bounded(s string, limit int) string {
-	if len(s) <= limit {
-		return s
-	}
-	const more = "…"
-	cut := limit - len(more)
-	for cut > 0 && !utf8.RuneStart(s[cut]) {
-		cut--
-	}
-	return s[:cut] + more
-}
+func shorten(s string) string { return message.Shorten(s, maxShown) }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

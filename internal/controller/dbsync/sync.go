@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/record"
 	"github.com/dory-io/dory/internal/store"
 )
 
@@ -125,7 +126,7 @@ func New(c Config) (*Syncer, error) {
 		return nil, err
 	}
 	parts := shared{
-		reader: c.Client, writer: writer{client: c.Client, clock: c.Options.Clock}, events: narrator{c.Recorder},
+		reader: c.Client, writer: writer{client: c.Client, clock: c.Options.Clock}, events: narrator{record.New(c.Recorder)},
 		metrics: m, health: &health{metrics: m}, options: c.Options,
 	}
 	s := &Syncer{store: c.Store, prepare: c.Prepare, health: parts.health, options: c.Options, registered: newPasses(c.Options.Clock, c.Options.Resync)}

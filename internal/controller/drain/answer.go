@@ -150,7 +150,7 @@ func (v *view) waitsFor(m *doryv1alpha1.ProcessorMigration) string {
 		return fmt.Sprintf("target pod %s waits for a node", target)
 	case doryv1alpha1.MigrationStarting:
 		if v.target != nil && !pod.Ready(v.target) {
-			return fmt.Sprintf("target pod %s on node %s is not ready yet: %s", target, v.target.Spec.NodeName, unreadiness(v.target))
+			return fmt.Sprintf("target pod %s on node %s is not ready yet: %s", target, v.target.Spec.NodeName, pod.Unreadiness(v.target))
 		}
 	case doryv1alpha1.MigrationPending, "":
 		return m.Status.Message

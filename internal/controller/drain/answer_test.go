@@ -309,16 +309,20 @@ func TestAnswerWhileAMoveIsUnderWay(t *testing.T) {
 		want string
 		says string
 	}{
-		"seeking a node":       {given(attempt(1, 0, in("Placing")), withTarget(nowhere)), "wait Moving", "finds no node: 0/3 nodes are available"},
-		"refused by a quota":   {given(attempt(1, 0, in("Placing"), says("TargetOverQuota", "exceeded quota: q"))), "wait Moving", "exceeded quota: q"},
-		"starting":             {given(attempt(1, 0, in("Starting")), withTarget(starting)), "wait Moving", "on node n2 is not ready yet: ContainerCreating"},
-		"handing over":         {given(attempt(1, 0, in("HandingOff"))), "wait Moving", "is HandingOff: moving"},
-		"handed over":          {given(attempt(1, 0, in("HandingOff")), handedOver), "wait Retiring", "pod " + instance + " ends"},
-		"retiring":             {given(attempt(1, 0, in("Retiring"))), "wait Retiring", "has taken over"},
-		"going back":           {given(attempt(1, 0, in("RollingBack"))), "wait RollingBack", "another attempt follows"},
-		"an Update":            {given(move("u", in("Starting")), withTarget(starting)), "wait Moving", "ProcessorMigration u (Update) is Starting"},
-		"queued":               {given(attempt(1, 0, func(m *doryv1alpha1.ProcessorMigration) { m.Status.Phase, m.Status.Message = "Pending", "10 go first" })), "wait Queued", "is Pending: 10 go first"},
-		"just made":            {given(attempt(1, 0)), "wait Queued", "is Pending: the move begins"},
+		"seeking a node":     {given(attempt(1, 0, in("Placing")), withTarget(nowhere)), "wait Moving", "finds no node: 0/3 nodes are available"},
+		"refused by a quota": {given(attempt(1, 0, in("Placing"), says("TargetOverQuota", "exceeded quota: q"))), "wait Moving", "exceeded quota: q"},
+		"starting":           {given(attempt(1, 0, in("Starting")), withTarget(starting)), "wait Moving", "on node n2 is not ready yet: container processor: ContainerCreating"},
+		"handing over":       {given(attempt(1, 0, in("HandingOff"))), "wait Moving", "is HandingOff: moving"},
+		"handed over":        {given(attempt(1, 0, in("HandingOff")), handedOver), "wait Retiring", "pod " + instance + " ends"},
+		"retiring":           {given(attempt(1, 0, in("Retiring"))), "wait Retiring", "has taken over"},
+		"going back":         {given(attempt(1, 0, in("RollingBack"))), "wait RollingBack", "another attempt follows"},
+		"an Update":          {given(move("u", in("Starting")), withTarget(starting)), "wait Moving", "ProcessorMigration u (Update) is Starting"},
+		"queued":             {given(attempt(1, 0, func(m *doryv1alpha1.ProcessorMigration) { m.Status.Phase, m.Status.Message = "Pending", "10 go first" })), "wait Queued", "is Pending: 10 go first"},
+		"just made":          {given(attempt(1, 0)), "wait Queued", "is Pending: the move begins"},
+		"a companion without an image": {given(attempt(1, 0, in("Starting")), withTarget(func(p *corev1.Pod) {
+			starting(p)
+			p.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "proxy", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImagePull", Message: "no such image"}}}}
+		})), "wait Moving", "on node n2 is not ready yet: container proxy: ErrImagePull: no such image"},
 		"being called off":     {given(attempt(1, 0, cancelled)), "wait RollingBack", "is being called off"},
 		"it has just ended":    {given(attempt(1, 0, in("Succeeded"))), "wait Retiring", "brought the processor elsewhere"},
 		"its target":           {given(attempt(1, 0, in("Starting")), asTarget), "wait Target", "acts only after it"},

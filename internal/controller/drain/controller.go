@@ -18,6 +18,7 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/lookup"
+	"github.com/dory-io/dory/internal/record"
 )
 
 // concurrency is how many nodes are looked at at once.
@@ -47,7 +48,7 @@ type Reconciler struct {
 
 // New makes a Reconciler.
 func New(c Config) *Reconciler {
-	n := narrator{c.Recorder}
+	n := narrator{record.New(c.Recorder)}
 	return &Reconciler{
 		client: c.Client, viewer: viewer{c.Client, c.Clock, c.Options}, events: n, maker: maker{c.Client, n},
 		turns: c.Turns, options: c.Options, told: told{nodes: map[string]memory{}},

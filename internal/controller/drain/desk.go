@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/record"
 	"github.com/dory-io/dory/internal/undecodable"
 )
 
@@ -63,7 +64,7 @@ type Desk struct {
 
 // NewDesk makes a Desk.
 func NewDesk(c DeskConfig) *Desk {
-	n := narrator{c.Recorder}
+	n := narrator{record.New(c.Recorder)}
 	return &Desk{
 		client: c.Client, clock: c.Clock, viewer: viewer{c.Client, c.Clock, c.Options}, events: n, metrics: c.Metrics,
 		orders: newOrders(maker{c.Client, n}, c.Clock), options: c.Options,

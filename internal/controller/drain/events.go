@@ -2,12 +2,11 @@ package drain
 
 import (
 	"fmt"
-	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/tools/events"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/record"
 )
 
 // The reasons of events.
@@ -31,7 +30,7 @@ const (
 )
 
 // narrator is the list of everything this package says in events.
-type narrator struct{ recorder events.EventRecorder }
+type narrator struct{ recorder record.Recorder }
 
 // requested tells of a move that was made.
 func (n narrator) requested(o order) {
@@ -39,43 +38,30 @@ func (n narrator) requested(o order) {
 	if o.attempt.Spec.Strategy == doryv1alpha1.MigrationStopAndCopy && o.fallback {
 		kind, reason = corev1.EventTypeWarning, EventFallback
 	}
-	n.recorder.Eventf(o.processor, o.attempt, kind, reason, "Drain", "%s", short(fmt.Sprintf("%s asks that pod %s leaves node %s: %s", o.by, o.attempt.Spec.SourcePod, o.node, o.message)))
+	n.recorder.Eventf(o.processor, o.attempt, kind, reason, "Drain", "%s asks that pod %s leaves node %s: %s", o.by, o.attempt.Spec.SourcePod, o.node, o.message)
 }
 
 // refused tells of a move that the API server does not take.
 func (n narrator) refused(o order, err error) {
-	n.recorder.Eventf(o.processor, nil, corev1.EventTypeWarning, EventRefused, "Drain", "%s", short(fmt.Sprintf(
-		"Pod %s is to leave node %s, and its ProcessorMigration cannot be made: %v", o.attempt.Spec.SourcePod, o.node, err)))
+	n.recorder.Eventf(o.processor, nil, corev1.EventTypeWarning, EventRefused, "Drain",
+		"Pod %s is to leave node %s, and its ProcessorMigration cannot be made: %v", o.attempt.Spec.SourcePod, o.node, err)
 }
 
 func (n narrator) letGo(v *view, message string) {
-	n.recorder.Eventf(v.processor, v.pod, corev1.EventTypeWarning, EventLetGo, "Drain", "%s", short(fmt.Sprintf("Pod %s may be evicted: %s", v.pod.Name, message)))
+	n.recorder.Eventf(v.processor, v.pod, corev1.EventTypeWarning, EventLetGo, "Drain", "Pod %s may be evicted: %s", v.pod.Name, message)
 }
 
 // unplaceable tells all who may look: whoever has the pod, the processor, or the node before him.
 func (n narrator) unplaceable(o *observation, s stuck) {
-	message := short(fmt.Sprintf("Pod %s is to leave node %s and works on there: %s", s.view.pod.Name, o.name, s.message))
+	message := fmt.Sprintf("Pod %s is to leave node %s and works on there: %s", s.view.pod.Name, o.name, s.message)
 	n.recorder.Eventf(s.view.pod, s.view.processor, corev1.EventTypeWarning, EventUnplaceable, "Drain", "%s", message)
 	n.recorder.Eventf(s.view.processor, s.view.pod, corev1.EventTypeWarning, EventUnplaceable, "Drain", "%s", message)
 	if o.node != nil {
-		n.recorder.Eventf(o.node, s.view.pod, corev1.EventTypeWarning, EventUnplaceable, "Drain", "%s", short(fmt.Sprintf("Processor %s: %s", s.view.name(), message)))
+		n.recorder.Eventf(o.node, s.view.pod, corev1.EventTypeWarning, EventUnplaceable, "Drain", "Processor %s: %s", s.view.name(), message)
 	}
 }
 
 func (n narrator) calledOff(c cancellation) {
-	n.recorder.Eventf(c.migration, c.processor, corev1.EventTypeNormal, c.reason, "Cancel", "%s", short(c.message))
-	n.recorder.Eventf(c.processor, c.migration, corev1.EventTypeNormal, c.reason, "Cancel", "%s", short(c.message))
-}
-
-// short keeps within the API's limit for an event's note.
-func short(message string) string {
-	const limit = 1024
-	if len(message) <= limit {
-		return message
-	}
-	cut := limit
-	for cut > 0 && !utf8.RuneStart(message[cut]) {
-		cut--
-	}
-	return message[:cut]
+	n.recorder.Eventf(c.migration, c.processor, corev1.EventTypeNormal, c.reason, "Cancel", "%s", c.message)
+	n.recorder.Eventf(c.processor, c.migration, corev1.EventTypeNormal, c.reason, "Cancel", "%s", c.message)
 }

@@ -124,7 +124,10 @@ func (q *orders) next(ctx context.Context) bool {
 		q.queue.AddRateLimited(key)
 		return true
 	}
-	if err != nil {
+	switch {
+	case apierrors.IsForbidden(err), apierrors.IsInvalid(err): // A quota or a policy: no fault of the operator's.
+		log.FromContext(ctx).Info("A ProcessorMigration for a drain is refused, until it is asked for again", "namespace", key.Namespace, "migration", key.Name, "cause", err.Error())
+	case err != nil:
 		log.FromContext(ctx).Error(err, "giving up to make a ProcessorMigration, until it is asked for again", "migration", key)
 	}
 	q.mu.Lock()
@@ -193,5 +196,14 @@ func (k maker) create(ctx context.Context, o order) error {
 	}
 	o.attempt = made
 	k.events.requested(o)
+	log.FromContext(ctx).Info("Moving a processor off a node", "namespace", made.Namespace, "processor", o.processor.Name, "migration", made.Name,
+		"pod", made.Spec.SourcePod, "node", o.node, "epoch", epochOf(o.processor), "strategy", made.Spec.Strategy, "askedBy", o.by, "reason", o.message)
 	return nil
+}
+
+func epochOf(p *doryv1alpha1.Processor) int64 {
+	if p.Status.Instance == nil {
+		return 0
+	}
+	return p.Status.Instance.Epoch
 }

@@ -219,18 +219,3 @@ func unplaced(p *corev1.Pod) (message string, yes bool) {
 	}
 	return condition.Message, true
 }
-
-// unreadiness says what a pod that is not ready waits for.
-func unreadiness(p *corev1.Pod) string {
-	container := pod.ContainerStatus(p)
-	switch {
-	case container == nil:
-		return "its kubelet has not said anything yet"
-	case container.State.Waiting != nil && container.State.Waiting.Message != "":
-		return container.State.Waiting.Reason + ": " + container.State.Waiting.Message
-	case container.State.Waiting != nil:
-		return container.State.Waiting.Reason
-	default:
-		return "GET /ready does not answer 200 yet"
-	}
-}

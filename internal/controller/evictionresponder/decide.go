@@ -4,13 +4,13 @@ import (
 	"fmt"
 	"slices"
 	"time"
-	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
 	lifecyclev1alpha1 "k8s.io/api/lifecycle/v1alpha1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/dory-io/dory/internal/controller/drain"
+	"github.com/dory-io/dory/internal/message"
 )
 
 const (
@@ -80,9 +80,9 @@ func done(answer drain.Answer) bool {
 // report is what to say next, if anything is due, and when to look again.
 func report(last lifecyclev1alpha1.ResponderStatus, answer drain.Answer, patience time.Duration, now time.Time) (next lifecyclev1alpha1.ResponderStatus, due bool, after time.Duration) {
 	next = *last.DeepCopy()
-	message := shortened(fmt.Sprintf("%s: %s", answer.Reason, answer.Message))
+	said := message.Shorten(fmt.Sprintf("%s: %s", answer.Reason, answer.Message), longest)
 	at := metav1.NewTime(now.Truncate(time.Second))
-	next.HeartbeatTime, next.Message = &at, &message
+	next.HeartbeatTime, next.Message = &at, &said
 	if done(answer) {
 		next.CompletionTime, next.ExpectedCompletionTime = &at, nil
 		return next, true, 0
@@ -104,15 +104,4 @@ func expected(last lifecyclev1alpha1.ResponderStatus, patience time.Duration, no
 		return nil // The API takes no time in the past.
 	}
 	return &at
-}
-
-func shortened(message string) string {
-	if len(message) <= longest {
-		return message
-	}
-	cut := longest
-	for cut > 0 && !utf8.RuneStart(message[cut]) {
-		cut--
-	}
-	return message[:cut]
 }

@@ -76,6 +76,7 @@ func (r *Reconciler) remove(ctx context.Context, o *observation, p *plan, remova
 		return fmt.Errorf("deleting pod %s/%s: %w", removal.pod.Namespace, removal.pod.Name, err)
 	}
 	r.events.removing(o, removal)
+	logRemoved(ctx, o, removal)
 	return nil
 }
 
@@ -211,6 +212,7 @@ func (r *Reconciler) adopt(ctx context.Context, o *observation, found *corev1.Po
 		return fmt.Errorf("adopting pod %s/%s: %w", found.Namespace, found.Name, err)
 	}
 	r.events.adopted(o.processor, adopted, o.epoch.Spec.Epoch)
+	logStarted(ctx, o, "Took over an instance", adopted)
 	return nil
 }
 
@@ -345,6 +347,7 @@ func (r *Reconciler) create(ctx context.Context, o *observation, p *plan, in pod
 	o.pods = append(o.pods, created)
 	p.started = true
 	r.events.created(o.processor, created, o.epoch.Spec.Epoch)
+	logStarted(ctx, o, "Started an instance", created)
 	return nil
 }
 

@@ -1,7 +1,6 @@
 package lifecycle
 
 import (
-	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -44,11 +43,14 @@ func setBack(last *doryv1alpha1.ProcessorBackoff, now time.Time) *doryv1alpha1.P
 
 // endedAt is by the clock of the kubelet, as startedAt is, where it says so: the operator's may be far from it.
 func endedAt(pod *corev1.Pod, now time.Time) time.Time {
-	ended := now
+	var ended time.Time
 	for i := range pod.Status.ContainerStatuses {
-		if t := pod.Status.ContainerStatuses[i].State.Terminated; t != nil && !t.FinishedAt.IsZero() {
+		if t := pod.Status.ContainerStatuses[i].State.Terminated; t != nil && t.FinishedAt.After(ended) {
 			ended = t.FinishedAt.Time
 		}
+	}
+	if ended.IsZero() {
+		return now
 	}
 	return ended
 }
@@ -96,17 +98,9 @@ func forgetFailures(o *observation, p *plan, holder *corev1.Pod) {
 }
 
 // failure says how a pod ended, in the words of its kubelet.
-func failure(pod *corev1.Pod) string {
-	if pod == nil {
+func failure(ended *corev1.Pod) string {
+	if ended == nil {
 		return "without a trace"
 	}
-	if pod.Status.Reason != "" {
-		return fmt.Sprintf("%s: %s %s", pod.Name, pod.Status.Reason, pod.Status.Message)
-	}
-	for _, container := range pod.Status.ContainerStatuses {
-		if t := container.State.Terminated; t != nil {
-			return fmt.Sprintf("%s: container %s ended with exit code %d (%s)", pod.Name, container.Name, t.ExitCode, t.Reason)
-		}
-	}
-	return fmt.Sprintf("%s: phase %s", pod.Name, pod.Status.Phase)
+	return ended.Name + ": " + pod.Ending(ended)
 }

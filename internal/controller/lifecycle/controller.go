@@ -16,12 +16,16 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/fence"
 	"github.com/dory-io/dory/internal/lastgood"
 	"github.com/dory-io/dory/internal/pod"
+	"github.com/dory-io/dory/internal/record"
 	"github.com/dory-io/dory/internal/rehearsal"
 	"github.com/dory-io/dory/internal/statestore"
 	"github.com/dory-io/dory/internal/undecodable"
@@ -84,16 +88,20 @@ type Reconciler struct {
 	states      StatePreparer
 	pullSecrets *pullSecrets
 	unreported  unreported
-	options     Options
+	// explanations are of instances that are not ready; wake brings the Processors of new ones.
+	explanations explanations
+	wake         chan event.GenericEvent
+	options      Options
 }
 
 // New makes a Reconciler.
 func New(c Config) *Reconciler {
 	return &Reconciler{
-		client: c.Client, apiReader: c.APIReader, issuer: c.Issuer, clock: c.Clock, events: narrator{c.Recorder},
+		client: c.Client, apiReader: c.APIReader, issuer: c.Issuer, clock: c.Clock, events: narrator{record.New(c.Recorder)},
 		metrics: c.Metrics, newSuffix: c.NewSuffix, tokens: c.Tokens, states: c.States,
 		rehearsal:   rehearsal.Rehearsal{Client: c.Client, Reader: c.APIReader},
 		lastGood:    lastgood.Store{Client: c.Client, Reader: c.APIReader, Tokens: c.Tokens},
+		wake:        make(chan event.GenericEvent, wakeBuffer),
 		pullSecrets: newPullSecrets(c.APIReader, c.Clock, c.Options.ImagePullSecret), options: c.Options,
 	}
 }
@@ -131,7 +139,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{RequeueAfter: p.requeueAfter}, nil
 	}
 	reported := r.report(ctx, o, &p)
-	return r.conclude(ctx, &p, errors.Join(acted, reported))
+	return r.conclude(ctx, &p, acted, reported)
 }
 
 // plainStart says whether all that happened is that the first instance was created.
@@ -162,12 +170,14 @@ func (r *Reconciler) report(ctx context.Context, o *observation, p *plan) error 
 	// gofail: var lifecycleAfterStatus struct{}
 	r.unreported.remove(o)
 	r.events.statusChanged(o.processor, processor)
+	logReady(ctx, o.processor, processor)
 	return nil
 }
 
 // conclude turns the pass's outcome into the queue's terms: a conflict means that the cache is late, and is no
 // error.
-func (r *Reconciler) conclude(ctx context.Context, p *plan, err error) (ctrl.Result, error) {
+func (r *Reconciler) conclude(ctx context.Context, p *plan, acted, reported error) (ctrl.Result, error) {
+	err := errors.Join(acted, reported)
 	switch {
 	case err == nil:
 		return ctrl.Result{RequeueAfter: p.requeueAfter}, nil
@@ -176,6 +186,10 @@ func (r *Reconciler) conclude(ctx context.Context, p *plan, err error) (ctrl.Res
 		return ctrl.Result{RequeueAfter: conflictDelay}, nil
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return ctrl.Result{}, nil
+	case reported == nil && usersMistake(acted):
+		r.metrics.failed(err)
+		log.FromContext(ctx).V(1).Info("refused by the API server, trying again", "cause", err.Error())
+		return ctrl.Result{Requeue: true}, nil //nolint:staticcheck // The rate limiter paces the tries; the condition and a line of the log say why.
 	default:
 		r.metrics.failed(err)
 		return ctrl.Result{}, err
@@ -201,6 +215,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 		Watches(&appsv1.ControllerRevision{}, fromRecord(), ofProcessors()).
 		Watches(&corev1.Node{}, r.fromNode(), nodeReadinessChanges()).
 		Watches(&doryv1alpha1.EdgeNode{}, r.fromEdgeNode()).
+		WatchesRawSource(source.Channel(r.wake, &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency(r.options.Concurrency), RateLimiter: retries()}).
 		Complete(undecodable.LeaveAside(r))
 }

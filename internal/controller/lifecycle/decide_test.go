@@ -318,7 +318,13 @@ func TestReport(t *testing.T) {
 		"starting":      {given(epoch(7, "a"), instancePod("a", 7, notReady(time.Minute))), "Starting", "False", "Starting", "starts on node n1"},
 		"creating":      {given(epoch(7, "a"), instancePod("a", 7, notReady(time.Minute), container(corev1.ContainerStatus{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}}))), "Starting", "False", "Starting", ""},
 		"image missing": {given(epoch(7, "a"), instancePod("a", 7, waiting("ImagePullBackOff"))), "Unhealthy", "False", "ContainerWaiting", "ImagePullBackOff: see here"},
-		"crash loop":    {given(epoch(7, "a"), instancePod("a", 7, waiting("CrashLoopBackOff"))), "Unhealthy", "False", "ContainerWaiting", "CrashLoopBackOff"},
+		"image of a companion missing": {given(epoch(7, "a"), instancePod("a", 7, notReady(time.Minute), func(p *corev1.Pod) {
+			p.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "setup", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImagePull", Message: "no such image"}}}}
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: pod.ContainerName, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "PodInitializing"}}}}
+		})), "Unhealthy", "False", "ContainerWaiting", "container setup: ErrImagePull: no such image"},
+		"explained":                  {given(epoch(7, "a"), instancePod("a", 7, notReady(time.Minute)), explained("answers GET /ready with 503: not restored")), "Starting", "False", "NotReady", "pod a on node n1 answers GET /ready with 503: not restored"},
+		"explained, and ready since": {given(epoch(7, "a"), instancePod("a", 7), explained("answers GET /ready with 503: not restored")), "Running", "True", "Running", "a is ready"},
+		"crash loop":                 {given(epoch(7, "a"), instancePod("a", 7, waiting("CrashLoopBackOff"))), "Unhealthy", "False", "ContainerWaiting", "CrashLoopBackOff"},
 		"unready after it ran": {given(epoch(7, "a"), instancePod("a", 7, notReady(time.Second), func(p *corev1.Pod) {
 			container(corev1.ContainerStatus{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: p.CreationTimestamp}}})(p)
 		})), "Unhealthy", "False", "NotReady", "/ready"},
@@ -409,4 +415,8 @@ func TestRetriesAreNeverFarApart(t *testing.T) {
 			t.Fatalf("after %d failures the next try is %s away", limiter.NumRequeues(request), wait)
 		}
 	}
+}
+
+func explained(text string) func(*observation) {
+	return func(o *observation) { o.explanation = text }
 }

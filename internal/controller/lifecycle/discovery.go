@@ -25,6 +25,7 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/lookup"
+	"github.com/dory-io/dory/internal/message"
 	"github.com/dory-io/dory/internal/pod"
 	"github.com/dory-io/dory/internal/statexfer"
 	"github.com/dory-io/dory/internal/undecodable"
@@ -35,6 +36,8 @@ const (
 	sdkVersionHeader = "X-Dory-SDK-Version"
 	// unknownSDK is recorded for a processor that says nothing, so that it is asked once.
 	unknownSDK = "unknown"
+	// maxVersion is the field's limit.
+	maxVersion = 64
 
 	discoveryTimeout    = 2 * time.Second
 	discoveryMinBackoff = time.Second
@@ -159,7 +162,7 @@ func versionOf(header http.Header) string {
 	if version == "" {
 		return unknownSDK
 	}
-	return version[:min(len(version), 64)]
+	return message.Line(version, maxVersion)
 }
 
 // record writes what was found, unless the instance has changed meanwhile. A path that differs from the probed

@@ -1,16 +1,18 @@
 package lifecycle
 
 import (
+	"strings"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/client-go/tools/events"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	podbuilder "github.com/dory-io/dory/internal/pod"
+	"github.com/dory-io/dory/internal/record"
 )
 
 // narrator is the list of everything this package says in events.
-type narrator struct{ recorder events.EventRecorder }
+type narrator struct{ recorder record.Recorder }
 
 func (n narrator) created(p *doryv1alpha1.Processor, pod *corev1.Pod, epoch int64) {
 	n.recorder.Eventf(p, pod, corev1.EventTypeNormal, "InstanceCreated", "Create", "Created pod %s under epoch %d", pod.Name, epoch)
@@ -52,6 +54,7 @@ func (n narrator) reverted(o *observation) {
 
 // statusChanged tells of every new reason of the Ready condition that a person would want to read about.
 func (n narrator) statusChanged(before, after *doryv1alpha1.Processor) {
+	n.extraContainers(before, after)
 	now := meta.FindStatusCondition(after.Status.Conditions, doryv1alpha1.ConditionReady)
 	last := meta.FindStatusCondition(before.Status.Conditions, doryv1alpha1.ConditionReady)
 	if now == nil || (last != nil && last.Reason == now.Reason) {
@@ -69,5 +72,19 @@ func (n narrator) statusChanged(before, after *doryv1alpha1.Processor) {
 		n.recorder.Eventf(after, nil, corev1.EventTypeNormal, now.Reason, "Observe", "%s", now.Message)
 	default:
 		n.recorder.Eventf(after, nil, corev1.EventTypeWarning, now.Reason, "Observe", "%s", now.Message)
+	}
+}
+
+// extraContainers tells once that there are others beside the processor's own.
+func (n narrator) extraContainers(before, after *doryv1alpha1.Processor) {
+	said := func(p *doryv1alpha1.Processor) string {
+		if c := meta.FindStatusCondition(p.Status.Conditions, doryv1alpha1.ConditionUpdated); c != nil {
+			_, said, _ := strings.Cut(c.Message, extraContainersSep)
+			return said
+		}
+		return ""
+	}
+	if now := said(after); now != "" && now != said(before) {
+		n.recorder.Eventf(after, nil, corev1.EventTypeWarning, "ExtraContainers", "Observe", "%s", now)
 	}
 }

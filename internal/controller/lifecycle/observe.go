@@ -57,7 +57,9 @@ type observation struct {
 	unbelieved string
 	// createdAt is when an earlier pass created the holder's pod, if no status tells of it yet.
 	createdAt time.Time
-	now       time.Time
+	// explanation is why the holder is not ready that has had time for it, as far as that was found out.
+	explanation string
+	now         time.Time
 }
 
 type nodeState int
@@ -79,8 +81,9 @@ func (r *Reconciler) observe(ctx context.Context, key types.NamespacedName) (*ob
 			return nil, err
 		}
 	}
-	name, _ := o.holder()
+	name, holder := o.holder()
 	o.createdAt = r.unreported.createdAt(key, name)
+	o.explanation = r.explanations.of(key, holder)
 	return o, nil
 }
 

@@ -2,12 +2,14 @@ package lifecycle
 
 import (
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/message"
 	"github.com/dory-io/dory/internal/pod"
 )
 
@@ -30,20 +32,11 @@ func report(o *observation, p *plan) doryv1alpha1.ProcessorStatus {
 	return status
 }
 
-func setCondition(o *observation, status *doryv1alpha1.ProcessorStatus, kind string, value metav1.ConditionStatus, reason, message string) {
+func setCondition(o *observation, status *doryv1alpha1.ProcessorStatus, kind string, value metav1.ConditionStatus, reason, said string) {
 	meta.SetStatusCondition(&status.Conditions, metav1.Condition{
-		Type: kind, Status: value, Reason: reason, Message: shorten(message),
+		Type: kind, Status: value, Reason: reason, Message: message.Shorten(said, message.ConditionLimit),
 		ObservedGeneration: o.processor.Generation, LastTransitionTime: metav1.NewTime(o.now),
 	})
-}
-
-// shorten keeps within the API's limit for a condition's message.
-func shorten(message string) string {
-	const limit = 32768
-	if len(message) > limit {
-		return message[:limit]
-	}
-	return message
 }
 
 // instance describes the holder. While a pod is missing that the epoch names, the last word stays: about it, so that the
@@ -58,7 +51,7 @@ func instance(o *observation, holder *corev1.Pod, p *plan) *doryv1alpha1.Process
 		return nil
 	}
 	seen := &doryv1alpha1.ProcessorInstance{
-		Pod: holder.Name, UID: string(holder.UID), Node: holder.Spec.NodeName, IP: holder.Status.PodIP,
+		Pod: holder.Name, UID: string(holder.UID), Node: holder.Spec.NodeName, IP: holder.Status.PodIP, Image: pod.Image(holder),
 		Location: locationOf(holder), Restarts: restarts(holder), Since: since(holder),
 	}
 	if o.epoch != nil {
@@ -153,7 +146,7 @@ func describePod(o *observation, p *corev1.Pod) view {
 	case pod.Ready(p):
 		return view{doryv1alpha1.ProcessorRunning, metav1.ConditionTrue, doryv1alpha1.ReasonRunning, fmt.Sprintf("pod %s is ready", p.Name)}
 	default:
-		return describeUnready(p)
+		return describeUnready(o, p)
 	}
 }
 
@@ -164,27 +157,35 @@ func describeUnscheduled(p *corev1.Pod) view {
 	return view{doryv1alpha1.ProcessorPending, metav1.ConditionFalse, doryv1alpha1.ReasonStarting, fmt.Sprintf("pod %s waits for a node", p.Name)}
 }
 
-func describeUnready(p *corev1.Pod) view {
+func describeUnready(o *observation, p *corev1.Pod) view {
 	no := metav1.ConditionFalse
-	container := pod.ContainerStatus(p)
+	blocking := pod.Blocking(p)
 	switch {
-	case container != nil && container.State.Waiting != nil && !harmless(container.State.Waiting.Reason):
-		waiting := container.State.Waiting
+	case blocking != nil && blocking.State.Waiting != nil && !harmless(blocking.State.Waiting.Reason):
 		return view{
-			doryv1alpha1.ProcessorUnhealthy, no, doryv1alpha1.ReasonContainerWaiting,
-			fmt.Sprintf("pod %s: %s: %s", p.Name, waiting.Reason, waiting.Message),
+			doryv1alpha1.ProcessorUnhealthy, no, doryv1alpha1.ReasonContainerWaiting, fmt.Sprintf("pod %s: %s", p.Name, pod.Unreadiness(p)),
 		}
-	case container != nil && (container.RestartCount > 0 || wasReady(p, container)):
+	case o.explanation != "":
+		return view{unreadyPhase(p, blocking), no, doryv1alpha1.ReasonNotReady, fmt.Sprintf("pod %s on node %s %s", p.Name, p.Spec.NodeName, o.explanation)}
+	case wentUnready(p, blocking):
 		return view{
-			doryv1alpha1.ProcessorUnhealthy, no, doryv1alpha1.ReasonNotReady,
-			fmt.Sprintf("pod %s on node %s does not answer /ready with 200, after %d restarts", p.Name, p.Spec.NodeName, container.RestartCount),
+			doryv1alpha1.ProcessorUnhealthy, no, doryv1alpha1.ReasonNotReady, fmt.Sprintf("pod %s on node %s: %s", p.Name, p.Spec.NodeName, pod.Unreadiness(p)),
 		}
 	default:
-		return view{
-			doryv1alpha1.ProcessorStarting, no, doryv1alpha1.ReasonStarting,
-			fmt.Sprintf("pod %s starts on node %s", p.Name, p.Spec.NodeName),
-		}
+		return view{doryv1alpha1.ProcessorStarting, no, doryv1alpha1.ReasonStarting, fmt.Sprintf("pod %s starts on node %s", p.Name, p.Spec.NodeName)}
 	}
+}
+
+func unreadyPhase(p *corev1.Pod, blocking *corev1.ContainerStatus) doryv1alpha1.ProcessorPhase {
+	if wentUnready(p, blocking) {
+		return doryv1alpha1.ProcessorUnhealthy
+	}
+	return doryv1alpha1.ProcessorStarting
+}
+
+// wentUnready says whether the pod was ready before, or the container was started before that keeps it from that.
+func wentUnready(p *corev1.Pod, blocking *corev1.ContainerStatus) bool {
+	return blocking != nil && (blocking.RestartCount > 0 || wasReady(p, blocking))
 }
 
 // harmless are the reasons of a container that waits for nothing but its turn.
@@ -209,8 +210,20 @@ func reportUpdated(o *observation, status *doryv1alpha1.ProcessorStatus, holder 
 	case p.adopt == nil && !o.edgeNodeUnknown && pod.Outdated(holder, o.processor, o.edgeNode):
 		setCondition(o, status, doryv1alpha1.ConditionUpdated, metav1.ConditionFalse, doryv1alpha1.ReasonReplacing, "the instance is being replaced by one of the current spec")
 	default:
-		setCondition(o, status, doryv1alpha1.ConditionUpdated, metav1.ConditionTrue, doryv1alpha1.ReasonCurrent, "the instance is of the current spec")
+		setCondition(o, status, doryv1alpha1.ConditionUpdated, metav1.ConditionTrue, doryv1alpha1.ReasonCurrent, "the instance is of the current spec"+extraContainers(holder))
 	}
+}
+
+// extraContainersSep is before what is said of them.
+const extraContainersSep = "; "
+
+// extraContainers names what may be a mistake: a container of another name is no overlay of the processor's own.
+func extraContainers(p *corev1.Pod) string {
+	extra := pod.Extra(p)
+	if len(extra) == 0 || len(extra) == len(p.Spec.Containers) { // An adopted pod calls its own otherwise.
+		return ""
+	}
+	return fmt.Sprintf(extraContainersSep+"spec.podTemplate adds container %q to the processor's own, which is called %q", strings.Join(extra, ", "), pod.ContainerName)
 }
 
 func readySince(p *corev1.Pod) metav1.Time {

@@ -93,6 +93,7 @@ type operator struct {
 type operatorOptions struct {
 	ledger    fence.Ledger
 	discovery bool
+	readiness bool
 }
 
 func startOperator(options operatorOptions) *operator {
@@ -118,6 +119,9 @@ func startOperator(options operatorOptions) *operator {
 	Expect(reconciler.SetupWithManager(ctx, manager)).To(Succeed())
 	if options.discovery {
 		Expect(lifecycle.NewDiscovery(manager.GetClient(), nil).SetupWithManager(manager)).To(Succeed())
+	}
+	if options.readiness {
+		Expect(lifecycle.NewReadiness(reconciler, nil).SetupWithManager(manager)).To(Succeed())
 	}
 	stopped := make(chan struct{})
 	go func() {

@@ -109,7 +109,7 @@ func failing(o *observation, holder *corev1.Pod) (cause string, wait time.Durati
 		}
 	}
 	if wait <= 0 && !pod.Ready(holder) {
-		return fmt.Sprintf("pod %s was not ready within %s (spec.migration.startTimeoutSeconds): %s", holder.Name, o.processor.StartTimeout(), describeUnready(holder).message), 0
+		return fmt.Sprintf("pod %s was not ready within %s (spec.migration.startTimeoutSeconds): %s", holder.Name, o.processor.StartTimeout(), describeUnready(o, holder).message), 0
 	}
 	return "", max(wait, time.Second)
 }

@@ -132,11 +132,15 @@ func (r *Reconciler) write(ctx context.Context, o *observation, d decision) erro
 	o.replace(written)
 	o.know.trouble = nil
 	o.know.said = d.step == stepNote
+	if d.migration.Ended() {
+		return nil // It was only acknowledged what has changed since.
+	}
 	if written.Ended() {
 		o.know.ended = true
 		r.metrics.ended(written)
 	}
 	r.events.entered(o, d.migration, written)
+	logEntered(ctx, o, d.migration, written)
 	return nil
 }
 

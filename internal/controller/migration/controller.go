@@ -19,6 +19,7 @@ import (
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/fence"
 	"github.com/dory-io/dory/internal/pod"
+	"github.com/dory-io/dory/internal/record"
 	"github.com/dory-io/dory/internal/statestore"
 	"github.com/dory-io/dory/internal/statexfer"
 )
@@ -126,7 +127,7 @@ func New(c Config) *Reconciler {
 	}
 	r := &Reconciler{
 		cluster: kubernetes{c.Client, c.APIReader, c.Tokens}, processors: c.Processors, issuer: c.Issuer, checkpoints: c.Checkpoints,
-		clock: c.Clock, events: narrator{c.Recorder}, metrics: c.Metrics, newSuffix: c.NewSuffix, token: c.Token, tokens: c.Tokens,
+		clock: c.Clock, events: narrator{record.New(c.Recorder)}, metrics: c.Metrics, newSuffix: c.NewSuffix, token: c.Token, tokens: c.Tokens,
 		prepare: c.Prepare, states: c.States, turn: c.Turn, wake: c.Wake, options: c.Options, client: c.Client, gate: newGate(),
 	}
 	r.acts = r.actions()

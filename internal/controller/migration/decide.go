@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/pod"
 )
 
 // decision is the next step or, without one, for how long nothing but an event can bring one.
@@ -178,7 +179,7 @@ func overdue(o *observation, m *doryv1alpha1.ProcessorMigration) (outcome, bool)
 	}
 	reason := ReasonDeadlineExceeded
 	switch {
-	case m.Status.Phase == doryv1alpha1.MigrationStarting && imageless(o.target):
+	case m.Status.Phase == doryv1alpha1.MigrationStarting && pod.Unmade(o.target) != nil:
 		reason = ReasonTargetImage
 	case m.Status.Phase == doryv1alpha1.MigrationPlacing && o.target == nil && m.Status.Reason != ReasonMoving && m.Status.Reason != "":
 		reason = m.Status.Reason // Why it could not be made says more, and the drain goes by it.
@@ -198,7 +199,7 @@ func lastSeen(o *observation, m *doryv1alpha1.ProcessorMigration) string {
 		}
 		return fmt.Sprintf("no node took target pod %s: %s", m.Status.TargetPod, placement(o.target))
 	case doryv1alpha1.MigrationStarting:
-		return fmt.Sprintf("target pod %s was not ready: %s", m.Status.TargetPod, unreadiness(o.target))
+		return fmt.Sprintf("target pod %s was not ready: %s", m.Status.TargetPod, pod.Unreadiness(o.target))
 	default:
 		return m.Status.Message
 	}
@@ -250,15 +251,7 @@ func ending(p *corev1.Pod) string {
 	if p == nil {
 		return "its object is gone"
 	}
-	if p.Status.Reason != "" {
-		return p.Status.Reason + " " + p.Status.Message
-	}
-	for _, container := range p.Status.ContainerStatuses {
-		if t := container.State.Terminated; t != nil {
-			return fmt.Sprintf("container %s ended with exit code %d (%s)", container.Name, t.ExitCode, t.Reason)
-		}
-	}
-	return fmt.Sprintf("phase %q", p.Status.Phase)
+	return pod.Ending(p)
 }
 
 // left is the time until a deadline that counts from when the phase was entered.

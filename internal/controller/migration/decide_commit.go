@@ -210,21 +210,21 @@ func forwardStopped(o *observation, m *doryv1alpha1.ProcessorMigration) decision
 // awaitStopped: what does not start in time is lifecycle's.
 func awaitStopped(o *observation, m *doryv1alpha1.ProcessorMigration, remaining deadline) decision {
 	limit := o.policy().StartTimeout()
-	if bound(o.target) && stuck(o.target) && m.Status.Phase == doryv1alpha1.MigrationStarting {
+	if bound(o.target) && pod.Stuck(o.target) != nil && m.Status.Phase == doryv1alpha1.MigrationStarting {
 		if patience := left(o, m, startPatience); patience < remaining {
 			limit, remaining = startPatience, patience
 		}
 	}
 	switch {
 	case remaining > 0 && bound(o.target):
-		return waitFor(o, m, outcome{delay(o.target), fmt.Sprintf("target pod %s on node %s is not ready: %s", o.target.Name, o.target.Spec.NodeName, unreadiness(o.target))}, remaining)
+		return waitFor(o, m, outcome{delay(o.target), fmt.Sprintf("target pod %s on node %s is not ready: %s", o.target.Name, o.target.Spec.NodeName, pod.Unreadiness(o.target))}, remaining)
 	case remaining > 0:
 		return waitFor(o, m, unplaced(o, m), remaining)
 	case !bound(o.target):
 		return do(stepDeleteTarget, m) // So that lifecycle starts one wherever there is room.
 	default:
 		return enter(o, m, doryv1alpha1.MigrationFailed, outcome{delay(o.target), fmt.Sprintf(
-			"target pod %s was not ready within %s: %s; it is lifecycle's now", o.target.Name, limit, unreadiness(o.target))})
+			"target pod %s was not ready within %s: %s; it is lifecycle's now", o.target.Name, limit, pod.Unreadiness(o.target))})
 	}
 }
 

@@ -312,7 +312,26 @@ func housekeep(o *observation) (decision, bool) {
 			return first(d)
 		}
 	}
+	for _, m := range o.migrations {
+		if d, found := acknowledge(m); found {
+			return first(d)
+		}
+	}
 	return collect(o)
+}
+
+// acknowledge takes up a spec that changed after the end, as by a cancel that came too late: those who wait for the condition
+// would otherwise wait for ever.
+func acknowledge(m *doryv1alpha1.ProcessorMigration) (decision, bool) {
+	if !m.Ended() || m.DeletionTimestamp != nil || m.Status.ObservedGeneration == m.Generation {
+		return none()
+	}
+	status := m.Status.DeepCopy()
+	status.ObservedGeneration = m.Generation
+	for i := range status.Conditions {
+		status.Conditions[i].ObservedGeneration = m.Generation
+	}
+	return first(decision{step: stepNote, migration: m, status: status})
 }
 
 // queue says in a waiting migration for which one it waits.
@@ -390,23 +409,6 @@ func (o *observation) lastUpdate(m *doryv1alpha1.ProcessorMigration) bool {
 		}
 	}
 	return false
-}
-
-// imageless says that the pod's container never ran, because its image or its configuration cannot be had.
-func imageless(p *corev1.Pod) bool {
-	if p == nil {
-		return false
-	}
-	container := pod.ContainerStatus(p)
-	if container == nil || container.State.Waiting == nil || container.RestartCount > 0 {
-		return false
-	}
-	switch container.State.Waiting.Reason {
-	case "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "CreateContainerConfigError":
-		return true
-	default:
-		return false
-	}
 }
 
 // bound says whether the pod has a node.

@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/message"
 	"github.com/dory-io/dory/internal/pod"
 )
 
@@ -73,7 +74,7 @@ func endure(o *observation, m *doryv1alpha1.ProcessorMigration, v verdict, remai
 // waitFor waits, and says what for: in the migration's status, where people look, once for every change of it. What most
 // moves wait for a moment is not worth a word.
 func waitFor(o *observation, m *doryv1alpha1.ProcessorMigration, what outcome, d time.Duration) decision {
-	same := m.Status.Reason == what.reason && m.Status.Message == shorten(what.message)
+	same := m.Status.Reason == what.reason && m.Status.Message == message.Shorten(what.message, maxMessage)
 	if what.reason == "" || same || o.know.said {
 		return wait(d)
 	}
@@ -114,61 +115,27 @@ func startLive(o *observation, m *doryv1alpha1.ProcessorMigration, remaining dea
 }
 
 func awaitReady(o *observation, m *doryv1alpha1.ProcessorMigration, remaining deadline) decision {
-	cause := outcome{delay(o.target), fmt.Sprintf("target pod %s was not ready within %s: %s", o.target.Name, o.policy().StartTimeout(), unreadiness(o.target))}
+	cause := outcome{delay(o.target), fmt.Sprintf("target pod %s was not ready within %s: %s", o.target.Name, o.policy().StartTimeout(), pod.Unreadiness(o.target))}
 	if remaining <= 0 {
 		return enter(o, m, doryv1alpha1.MigrationRollingBack, cause)
 	}
-	if stuck(o.target) {
+	if pod.Stuck(o.target) != nil {
 		patience := left(o, m, startPatience)
 		if patience <= 0 {
-			cause.message = fmt.Sprintf("target pod %s cannot start: %s", o.target.Name, unreadiness(o.target))
+			cause.message = fmt.Sprintf("target pod %s cannot start: %s", o.target.Name, pod.Unreadiness(o.target))
 			return enter(o, m, doryv1alpha1.MigrationRollingBack, cause)
 		}
 		remaining = min(remaining, patience)
 	}
-	return waitFor(o, m, outcome{cause.reason, fmt.Sprintf("target pod %s on node %s is not ready: %s", o.target.Name, o.target.Spec.NodeName, unreadiness(o.target))}, remaining)
+	return waitFor(o, m, outcome{cause.reason, fmt.Sprintf("target pod %s on node %s is not ready: %s", o.target.Name, o.target.Spec.NodeName, pod.Unreadiness(o.target))}, remaining)
 }
 
-// delay is the reason for which a target is not ready. A registry may be away for a while; that the image is not on the node
-// and may not be pulled is the spec's own word.
+// delay is the reason for which a target is not ready.
 func delay(p *corev1.Pod) string {
-	if container := pod.ContainerStatus(p); container != nil && container.State.Waiting != nil {
-		switch container.State.Waiting.Reason {
-		case "ErrImagePull", "ImagePullBackOff":
-			return ReasonTargetImage
-		}
+	if pod.Unpullable(p) != nil {
+		return ReasonTargetImage
 	}
 	return ReasonTargetNotReady
-}
-
-// stuck containers wait for something that time alone seldom mends.
-func stuck(p *corev1.Pod) bool {
-	container := pod.ContainerStatus(p)
-	if container == nil || container.State.Waiting == nil {
-		return false
-	}
-	switch container.State.Waiting.Reason {
-	case "CrashLoopBackOff", "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull",
-		"CreateContainerConfigError", "CreateContainerError", "RunContainerError":
-		return true
-	default:
-		return false
-	}
-}
-
-// unreadiness says what a pod that is not ready waits for.
-func unreadiness(p *corev1.Pod) string {
-	container := pod.ContainerStatus(p)
-	switch {
-	case container == nil:
-		return "its kubelet has not said anything yet"
-	case container.State.Waiting != nil && container.State.Waiting.Message != "":
-		return container.State.Waiting.Reason + ": " + container.State.Waiting.Message
-	case container.State.Waiting != nil:
-		return container.State.Waiting.Reason
-	default:
-		return fmt.Sprintf("GET /ready does not answer 200, after %d restarts", container.RestartCount)
-	}
 }
 
 // warm copies the state while the source works. For Live that makes the final copy small news to the target and finds out

@@ -114,7 +114,7 @@ func in(phase doryv1alpha1.MigrationPhase, ago time.Duration, why string) func(*
 	}
 }
 
-func message(text string) func(*doryv1alpha1.ProcessorMigration) {
+func saying(text string) func(*doryv1alpha1.ProcessorMigration) {
 	return func(m *doryv1alpha1.ProcessorMigration) { m.Status.Message = text }
 }
 
@@ -141,6 +141,20 @@ func waiting(reason string) func(*corev1.Pod) {
 	return func(p *corev1.Pod) {
 		setReady(p, false)
 		p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "processor", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}}}}
+	}
+}
+
+// companion is another container than the processor's that waits, and keeps the processor's waiting where it is of init.
+func companion(reason string, ofInit bool) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		setReady(p, false)
+		status := corev1.ContainerStatus{Name: "proxy", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}}}
+		if ofInit {
+			waiting("PodInitializing")(p)
+			p.Status.InitContainerStatuses = []corev1.ContainerStatus{status}
+			return
+		}
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "processor", Ready: true, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}, status}
 	}
 }
 
@@ -228,22 +242,22 @@ func TestDecideWhoMayBegin(t *testing.T) {
 		"the instance is ending":     {given(with("m", 0), holder(func(p *corev1.Pod) { t := metav1.NewTime(now); p.DeletionTimestamp = &t })), "note WaitingForInstance"},
 		"the instance stands by":     {given(with("m", 0), holder(func(p *corev1.Pod) { p.Annotations[doryv1alpha1.AnnotationRole] = "standby"; unready(p) })), "note WaitingForInstance"},
 		"the instance has no epoch":  {given(with("m", 0), holder(func(p *corev1.Pod) { delete(p.Labels, doryv1alpha1.LabelEpoch) })), "note WaitingForInstance"},
-		"it waits for the instance":  {given(with("m", 0, in("Pending", minute, ReasonWaitingForInstance), message("the processor has no instance yet")), func(o *observation) { o.holder = nil }), "wait 4m0s"},
+		"it waits for the instance":  {given(with("m", 0, in("Pending", minute, ReasonWaitingForInstance), saying("the processor has no instance yet")), func(o *observation) { o.holder = nil }), "wait 4m0s"},
 		"it has waited long enough":  {given(with("m", 0, in("Pending", 5*minute, ReasonWaitingForInstance)), func(o *observation) { o.holder = nil }), "enter-failed NothingToMove"},
 		"the source does not answer": {given(with("m", 0), troubled(stepAskSource, statexfer.ErrUnavailable)), "note SourceUnavailable"},
-		"it still does not":          {given(with("m", 0, in("Pending", minute, ReasonSourceUnavailable), message("pod dory-cam-old does not say what it can do")), troubled(stepAskSource, statexfer.ErrUnavailable)), "wait 1s"},
+		"it still does not":          {given(with("m", 0, in("Pending", minute, ReasonSourceUnavailable), saying("pod dory-cam-old does not say what it can do")), troubled(stepAskSource, statexfer.ErrUnavailable)), "wait 1s"},
 		"it never did":               {given(with("m", 0, in("Pending", 5*minute, ReasonSourceUnavailable)), troubled(stepAskSource, statexfer.ErrUnavailable)), "enter-rolled-back SourceUnavailable"},
 		"the older goes first":       {given(with("m", 2*minute, manual), with("b", minute, reason(doryv1alpha1.MigrationDrain))), "ask-source"},
-		"and the other is told": {given(with("m", 2*minute, in("Pending", 0, ReasonWaitingForInstance), message("the processor has no instance yet")), with("b", minute, reason(doryv1alpha1.MigrationDrain)),
+		"and the other is told": {given(with("m", 2*minute, in("Pending", 0, ReasonWaitingForInstance), saying("the processor has no instance yet")), with("b", minute, reason(doryv1alpha1.MigrationDrain)),
 			func(o *observation) { o.holder = nil }), "note Queued of b"},
 		"of the same reason the newer": {given(with("a", 2*minute), with("m", minute)), "ask-source"},
-		"and the older gives way": {given(with("a", 2*minute), with("m", minute, in("Pending", 0, ReasonWaitingForInstance), message("the processor has no instance yet")),
+		"and the older gives way": {given(with("a", 2*minute), with("m", minute, in("Pending", 0, ReasonWaitingForInstance), saying("the processor has no instance yet")),
 			func(o *observation) { o.holder = nil }), "enter-rolled-back Superseded of a"},
 		"behind an active one":                {given(with("a", 2*minute, in("Placing", 0, ReasonMoving)), with("m", minute), targetPod(unbound), sameRevision), "note Queued"},
 		"its turn has to be asked for":        {given(with("m", 0), can(true), turns), "ask-turn"},
 		"and has come":                        {given(with("m", 0), can(true), turns, turn("")), "hold"},
 		"and has not come":                    {given(with("m", 0), can(true), turns, turn("10 move already")), "note Queued"},
-		"and has not come yet":                {given(with("m", 0, in("Pending", 0, ReasonQueued), message("10 move already")), can(true), turns, turn("10 move already")), "wait 5s"},
+		"and has not come yet":                {given(with("m", 0, in("Pending", 0, ReasonQueued), saying("10 move already")), can(true), turns, turn("10 move already")), "wait 5s"},
 		"another pod is to be left":           {given(with("m", 0, leaves("dory-cam-older"))), "enter-rolled-back SourceReplaced"},
 		"so the cache says":                   {given(with("m", 0, leaves("dory-cam-older")), func(o *observation) { o.live = false }), "look"},
 		"this pod is to be left":              {given(with("m", 0, leaves("dory-cam-old"))), "ask-source"},
@@ -254,7 +268,7 @@ func TestDecideWhoMayBegin(t *testing.T) {
 		"its time is up, without an instance": {given(with("m", minute, within(60), in("Pending", minute, ReasonWaitingForInstance)), holder(unready)), "enter-rolled-back WaitingForInstance"},
 		"its time is up in the queue":         {given(with("m", minute, within(60), in("Pending", minute, ReasonQueued))), "enter-rolled-back DeadlineExceeded"},
 		"its time is up, without an answer":   {given(with("m", minute, within(60), in("Pending", minute, ReasonSourceUnavailable)), troubled(stepAskSource, statexfer.ErrUnavailable)), "enter-rolled-back SourceUnavailable"},
-		"its time is up soon":                 {given(with("m", minute, within(90), in("Pending", minute, ReasonWaitingForInstance), message("pod dory-cam-old is not ready, so that it cannot hand over its state")), holder(unready)), "wait 30s"},
+		"its time is up soon":                 {given(with("m", minute, within(90), in("Pending", minute, ReasonWaitingForInstance), saying("pod dory-cam-old is not ready, so that it cannot hand over its state")), holder(unready)), "wait 30s"},
 		"an ended one is let go":              {given(with("m", minute, in("Succeeded", 0, ReasonMoved), held)), "release"},
 		"a deleted one that never began":      {given(with("m", minute, deleted)), "await"},
 		"a deleted one that was held already": {given(with("m", minute, deleted, held)), "release"},
@@ -316,25 +330,26 @@ func TestDecideToGiveUp(t *testing.T) {
 		o    *observation
 		want string
 	}{
-		"called off in Placing":               {given(with("m", 0, in("Placing", 0, ""), calledOffAlready), sameRevision, targetPod(unbound)), "enter-rolling-back Cancelled"},
-		"undecodable in Placing":              {given(with("m", 0, in("Placing", 0, "")), processor(unreadable), sameRevision, targetPod(unbound)), "enter-rolling-back ProcessorUndecodable"},
-		"undecodable in the handoff":          {given(with("m", 0, in("HandingOff", 0, "")), processor(unreadable), targetPod()), "enter-rolling-back ProcessorUndecodable"},
-		"undecodable too late":                {given(with("m", 0, in("HandingOff", 0, "")), processor(unreadable), targetPod(), handedOver), "check-target"},
-		"called off in the handoff":           {given(with("m", 0, in("HandingOff", 0, ""), calledOffAlready), targetPod()), "enter-rolling-back Cancelled"},
-		"on a cache's word alone":             {given(with("m", 0, in("HandingOff", 0, ""), calledOffAlready), targetPod(), func(o *observation) { o.live = false }), "look"},
-		"called off too late":                 {given(with("m", 0, in("HandingOff", 0, ""), calledOffAlready), targetPod(), handedOver), "check-target"},
-		"called off when the source ends":     {given(with("m", 0, in("HandingOff", 0, ""), stopping, calledOffAlready), ending), "await"},
-		"overdue without a node":              {given(with("m", 60*second, in("Placing", 50*second, ""), within(60)), sameRevision, targetPod(unbound)), "enter-rolling-back DeadlineExceeded"},
-		"overdue and not made":                {given(with("m", 60*second, in("Placing", 50*second, ReasonTargetOverQuota), message("exceeded quota: q"), within(60)), sameRevision), "enter-rolling-back TargetOverQuota"},
-		"called off for a drain":              {given(with("m", 0, in("Placing", 0, ""), calledOffAlready, supersededBy), sameRevision, targetPod(unbound)), "enter-rolling-back Superseded"},
-		"overdue and not ready":               {given(with("m", 60*second, in("Starting", 50*second, ""), within(60)), sameRevision, targetPod(unready)), "enter-rolling-back DeadlineExceeded"},
-		"overdue without an image":            {given(with("m", 60*second, in("Starting", 20*second, ""), within(60)), sameRevision, targetPod(waiting("ImagePullBackOff"))), "enter-rolling-back TargetImageUnavailable"},
-		"overdue and crashing":                {given(with("m", 60*second, in("Starting", 20*second, ""), within(60)), sameRevision, targetPod(waiting("CrashLoopBackOff"))), "enter-rolling-back DeadlineExceeded"},
-		"overdue in the handoff":              {given(with("m", 60*second, in("HandingOff", second, ""), within(60)), targetPod()), "enter-rolling-back DeadlineExceeded"},
-		"overdue after the handoff":           {given(with("m", 60*second, in("HandingOff", second, ""), within(60)), targetPod(), handedOver), "check-target"},
-		"overdue when the source ends":        {given(with("m", 60*second, in("HandingOff", second, ""), stopping, within(60)), ending), "await"},
-		"overdue soon":                        {given(with("m", 50*second, in("Placing", 50*second, ""), within(60)), sameRevision, targetPod(unbound)), "wait 10s"},
-		"the deadline is later than the rest": {given(with("m", 50*second, in("Placing", 50*second, ""), within(600)), sameRevision, targetPod(unbound)), "wait 4m10s"},
+		"called off in Placing":                 {given(with("m", 0, in("Placing", 0, ""), calledOffAlready), sameRevision, targetPod(unbound)), "enter-rolling-back Cancelled"},
+		"undecodable in Placing":                {given(with("m", 0, in("Placing", 0, "")), processor(unreadable), sameRevision, targetPod(unbound)), "enter-rolling-back ProcessorUndecodable"},
+		"undecodable in the handoff":            {given(with("m", 0, in("HandingOff", 0, "")), processor(unreadable), targetPod()), "enter-rolling-back ProcessorUndecodable"},
+		"undecodable too late":                  {given(with("m", 0, in("HandingOff", 0, "")), processor(unreadable), targetPod(), handedOver), "check-target"},
+		"called off in the handoff":             {given(with("m", 0, in("HandingOff", 0, ""), calledOffAlready), targetPod()), "enter-rolling-back Cancelled"},
+		"on a cache's word alone":               {given(with("m", 0, in("HandingOff", 0, ""), calledOffAlready), targetPod(), func(o *observation) { o.live = false }), "look"},
+		"called off too late":                   {given(with("m", 0, in("HandingOff", 0, ""), calledOffAlready), targetPod(), handedOver), "check-target"},
+		"called off when the source ends":       {given(with("m", 0, in("HandingOff", 0, ""), stopping, calledOffAlready), ending), "await"},
+		"overdue without a node":                {given(with("m", 60*second, in("Placing", 50*second, ""), within(60)), sameRevision, targetPod(unbound)), "enter-rolling-back DeadlineExceeded"},
+		"overdue and not made":                  {given(with("m", 60*second, in("Placing", 50*second, ReasonTargetOverQuota), saying("exceeded quota: q"), within(60)), sameRevision), "enter-rolling-back TargetOverQuota"},
+		"called off for a drain":                {given(with("m", 0, in("Placing", 0, ""), calledOffAlready, supersededBy), sameRevision, targetPod(unbound)), "enter-rolling-back Superseded"},
+		"overdue and not ready":                 {given(with("m", 60*second, in("Starting", 50*second, ""), within(60)), sameRevision, targetPod(unready)), "enter-rolling-back DeadlineExceeded"},
+		"overdue without an image":              {given(with("m", 60*second, in("Starting", 20*second, ""), within(60)), sameRevision, targetPod(waiting("ImagePullBackOff"))), "enter-rolling-back TargetImageUnavailable"},
+		"overdue, a companion without an image": {given(with("m", 60*second, in("Starting", 20*second, ""), within(60)), sameRevision, targetPod(companion("ImagePullBackOff", true))), "enter-rolling-back TargetImageUnavailable"},
+		"overdue and crashing":                  {given(with("m", 60*second, in("Starting", 20*second, ""), within(60)), sameRevision, targetPod(waiting("CrashLoopBackOff"))), "enter-rolling-back DeadlineExceeded"},
+		"overdue in the handoff":                {given(with("m", 60*second, in("HandingOff", second, ""), within(60)), targetPod()), "enter-rolling-back DeadlineExceeded"},
+		"overdue after the handoff":             {given(with("m", 60*second, in("HandingOff", second, ""), within(60)), targetPod(), handedOver), "check-target"},
+		"overdue when the source ends":          {given(with("m", 60*second, in("HandingOff", second, ""), stopping, within(60)), ending), "await"},
+		"overdue soon":                          {given(with("m", 50*second, in("Placing", 50*second, ""), within(60)), sameRevision, targetPod(unbound)), "wait 10s"},
+		"the deadline is later than the rest":   {given(with("m", 50*second, in("Placing", 50*second, ""), within(600)), sameRevision, targetPod(unbound)), "wait 4m10s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := decide(test.o).String(); got != test.want {
@@ -384,45 +399,49 @@ func TestDecideAboutTheTarget(t *testing.T) {
 		o    *observation
 		want string
 	}{
-		"not made yet":              {given(with("m", 0, in(placing, 0, "")), sameRevision), "create-target"},
-		"refused for now":           {given(with("m", 0, in(placing, 0, "")), sameRevision, troubled(stepCreateTarget, forbidden)), "wait 1s"},
-		"refused for a while":       {given(with("m", 0, in(placing, 3*second, "")), sameRevision, troubled(stepCreateTarget, forbidden)), "note TargetRejected"},
-		"refused as it said":        {given(with("m", 0, in(placing, 3*second, ReasonTargetRejected), message(forbidden.Error())), sameRevision, troubled(stepCreateTarget, forbidden)), "wait 1s"},
-		"refused in other words":    {given(with("m", 0, in(placing, 3*second, ReasonTargetRejected), message("before")), sameRevision, troubled(stepCreateTarget, forbidden)), "note TargetRejected"},
-		"in others in each try":     {given(with("m", 0, in(placing, 3*second, ReasonTargetRejected), message("before")), sameRevision, troubled(stepCreateTarget, forbidden), said), "wait 1s"},
-		"refused for too long":      {given(with("m", 0, in(placing, 300*second, "")), sameRevision, troubled(stepCreateTarget, forbidden)), "enter-rolling-back TargetRejected"},
-		"no room in a quota":        {given(with("m", 0, in(placing, 20*second, "")), sameRevision, troubled(stepCreateTarget, crowded)), "note TargetOverQuota"},
-		"nor in time":               {given(with("m", 0, in(placing, 300*second, "")), sameRevision, troubled(stepCreateTarget, crowded)), "enter-rolling-back TargetOverQuota"},
-		"nor soon, for a drain":     {given(with("m", 0, in(placing, 9*second, ""), reason(doryv1alpha1.MigrationDrain)), sameRevision, troubled(stepCreateTarget, crowded)), "enter-rolling-back TargetOverQuota"},
-		"no node so far":            {given(with("m", 0, in(placing, 10*second, "")), sameRevision, targetPod(unbound, nowhere)), "note TargetUnschedulable"},
-		"no node, as it said":       {given(with("m", 0, in(placing, 10*second, ReasonTargetUnschedulable), message("target pod dory-cam-new finds no node: 0/3 nodes")), sameRevision, targetPod(unbound, nowhere)), "wait 4m50s"},
-		"no node for a moment":      {given(with("m", 0, in(placing, second, "")), sameRevision, targetPod(unbound, nowhere)), "wait 2s"},
-		"refused for good":          {given(with("m", 0, in(placing, 0, "")), sameRevision, troubled(stepCreateTarget, invalid)), "enter-rolling-back TargetInvalid"},
-		"without a node":            {given(with("m", 0, in(placing, 10*second, "")), sameRevision, targetPod(unbound)), "wait 4m50s"},
-		"without a node in time":    {given(with("m", 0, in(placing, 300*second, "")), sameRevision, targetPod(unbound)), "enter-rolling-back TargetUnschedulable"},
-		"with a node":               {given(with("m", 0, in(placing, 10*second, "")), sameRevision, targetPod()), "enter-starting Moving"},
-		"not ready for a moment":    {given(with("m", 0, in(starting, 2*second, "")), sameRevision, targetPod(unready)), "wait 1s"},
-		"not ready":                 {given(with("m", 0, in(starting, 10*second, "")), sameRevision, targetPod(unready)), "note TargetNotReady"},
-		"not ready, as it said":     {given(with("m", 0, in(starting, 10*second, ReasonTargetNotReady), message(silent)), sameRevision, targetPod(unready)), "wait 4m50s"},
-		"not ready in time":         {given(with("m", 0, in(starting, 300*second, "")), sameRevision, targetPod(unready)), "enter-rolling-back TargetNotReady"},
-		"without an image, so far":  {given(with("m", 0, in(starting, 10*second, "")), sameRevision, targetPod(waiting("ErrImagePull"))), "note TargetImageUnavailable"},
-		"without one, as it said":   {given(with("m", 0, in(starting, 10*second, ReasonTargetImage), message("target pod dory-cam-new on node n1 is not ready: ErrImagePull")), sameRevision, targetPod(waiting("ErrImagePull"))), "wait 20s"},
-		"without an image":          {given(with("m", 0, in(starting, 30*second, "")), sameRevision, targetPod(waiting("ImagePullBackOff"))), "enter-rolling-back TargetImageUnavailable"},
-		"a pull fails late":         {given(with("m", 0, in(starting, 40*second, "")), sameRevision, targetPod(waiting("ErrImagePull"))), "enter-rolling-back TargetImageUnavailable"},
-		"without an image in time":  {given(with("m", 0, in(starting, 300*second, "")), sameRevision, targetPod(waiting("ErrImagePull"))), "enter-rolling-back TargetImageUnavailable"},
-		"no name of an image":       {given(with("m", 0, in(starting, 30*second, "")), sameRevision, targetPod(waiting("InvalidImageName"))), "enter-rolling-back TargetNotReady"},
-		"crashing again and again":  {given(with("m", 0, in(starting, 30*second, "")), sameRevision, targetPod(waiting("CrashLoopBackOff"))), "enter-rolling-back TargetNotReady"},
-		"creating its container":    {given(with("m", 0, in(starting, 30*second, "")), sameRevision, targetPod(waiting("ContainerCreating"))), "note TargetNotReady"},
-		"ready":                     {given(with("m", 0, in(starting, 10*second, "")), sameRevision, targetPod()), "ask-target"},
-		"ready and capable":         {given(with("m", 0, in(starting, 10*second, "")), sameRevision, targetPod(), capable(true)), "enter-warming Moving"},
-		"ready and not capable":     {given(with("m", 0, in(starting, 10*second, "")), sameRevision, targetPod(), capable(false)), "enter-rolling-back TargetHasNoHandoff"},
-		"the spec has changed":      {given(with("m", 0, in(starting, 10*second, "")), targetPod()), "enter-rolling-back Superseded"},
-		"nothing on a cache's word": {given(with("m", 0, in(starting, 10*second, "")), sameRevision, targetPod(), func(o *observation) { o.live = false }), "look"},
-		"waiting costs no look":     {given(with("m", 0, in(starting, 10*second, ReasonTargetNotReady), message(silent)), sameRevision, targetPod(unready), func(o *observation) { o.live = false }), "wait 4m50s"},
-		"warming for too long":      {given(with("m", 0, in("Warming", 90*second, "")), sameRevision, targetPod()), "enter-rolling-back StateNotCopied"},
-		"the epoch is barred first": {given(with("m", 0, in("RollingBack", second, "")), targetPod()), "bar"},
-		"its end is awaited":        {given(with("m", 0, in("RollingBack", second, "")), barred, targetPod(func(p *corev1.Pod) { t := metav1.NewTime(now); p.DeletionTimestamp = &t })), "wait 1m34s"},
-		"but not for ever":          {given(with("m", 0, in("RollingBack", 95*second, "TargetLost")), barred, targetPod(func(p *corev1.Pod) { t := metav1.NewTime(now); p.DeletionTimestamp = &t })), "enter-rolled-back TargetLost"},
+		"not made yet":                 {given(with("m", 0, in(placing, 0, "")), sameRevision), "create-target"},
+		"refused for now":              {given(with("m", 0, in(placing, 0, "")), sameRevision, troubled(stepCreateTarget, forbidden)), "wait 1s"},
+		"refused for a while":          {given(with("m", 0, in(placing, 3*second, "")), sameRevision, troubled(stepCreateTarget, forbidden)), "note TargetRejected"},
+		"refused as it said":           {given(with("m", 0, in(placing, 3*second, ReasonTargetRejected), saying(forbidden.Error())), sameRevision, troubled(stepCreateTarget, forbidden)), "wait 1s"},
+		"refused in other words":       {given(with("m", 0, in(placing, 3*second, ReasonTargetRejected), saying("before")), sameRevision, troubled(stepCreateTarget, forbidden)), "note TargetRejected"},
+		"in others in each try":        {given(with("m", 0, in(placing, 3*second, ReasonTargetRejected), saying("before")), sameRevision, troubled(stepCreateTarget, forbidden), said), "wait 1s"},
+		"refused for too long":         {given(with("m", 0, in(placing, 300*second, "")), sameRevision, troubled(stepCreateTarget, forbidden)), "enter-rolling-back TargetRejected"},
+		"no room in a quota":           {given(with("m", 0, in(placing, 20*second, "")), sameRevision, troubled(stepCreateTarget, crowded)), "note TargetOverQuota"},
+		"nor in time":                  {given(with("m", 0, in(placing, 300*second, "")), sameRevision, troubled(stepCreateTarget, crowded)), "enter-rolling-back TargetOverQuota"},
+		"nor soon, for a drain":        {given(with("m", 0, in(placing, 9*second, ""), reason(doryv1alpha1.MigrationDrain)), sameRevision, troubled(stepCreateTarget, crowded)), "enter-rolling-back TargetOverQuota"},
+		"no node so far":               {given(with("m", 0, in(placing, 10*second, "")), sameRevision, targetPod(unbound, nowhere)), "note TargetUnschedulable"},
+		"no node, as it said":          {given(with("m", 0, in(placing, 10*second, ReasonTargetUnschedulable), saying("target pod dory-cam-new finds no node: 0/3 nodes")), sameRevision, targetPod(unbound, nowhere)), "wait 4m50s"},
+		"no node for a moment":         {given(with("m", 0, in(placing, second, "")), sameRevision, targetPod(unbound, nowhere)), "wait 2s"},
+		"refused for good":             {given(with("m", 0, in(placing, 0, "")), sameRevision, troubled(stepCreateTarget, invalid)), "enter-rolling-back TargetInvalid"},
+		"without a node":               {given(with("m", 0, in(placing, 10*second, "")), sameRevision, targetPod(unbound)), "wait 4m50s"},
+		"without a node in time":       {given(with("m", 0, in(placing, 300*second, "")), sameRevision, targetPod(unbound)), "enter-rolling-back TargetUnschedulable"},
+		"with a node":                  {given(with("m", 0, in(placing, 10*second, "")), sameRevision, targetPod()), "enter-starting Moving"},
+		"not ready for a moment":       {given(with("m", 0, in(starting, 2*second, "")), sameRevision, targetPod(unready)), "wait 1s"},
+		"not ready":                    {given(with("m", 0, in(starting, 10*second, "")), sameRevision, targetPod(unready)), "note TargetNotReady"},
+		"not ready, as it said":        {given(with("m", 0, in(starting, 10*second, ReasonTargetNotReady), saying(silent)), sameRevision, targetPod(unready)), "wait 4m50s"},
+		"not ready in time":            {given(with("m", 0, in(starting, 300*second, "")), sameRevision, targetPod(unready)), "enter-rolling-back TargetNotReady"},
+		"without an image, so far":     {given(with("m", 0, in(starting, 10*second, "")), sameRevision, targetPod(waiting("ErrImagePull"))), "note TargetImageUnavailable"},
+		"without one, as it said":      {given(with("m", 0, in(starting, 10*second, ReasonTargetImage), saying("target pod dory-cam-new on node n1 is not ready: container processor: ErrImagePull")), sameRevision, targetPod(waiting("ErrImagePull"))), "wait 20s"},
+		"without an image":             {given(with("m", 0, in(starting, 30*second, "")), sameRevision, targetPod(waiting("ImagePullBackOff"))), "enter-rolling-back TargetImageUnavailable"},
+		"a pull fails late":            {given(with("m", 0, in(starting, 40*second, "")), sameRevision, targetPod(waiting("ErrImagePull"))), "enter-rolling-back TargetImageUnavailable"},
+		"without an image in time":     {given(with("m", 0, in(starting, 300*second, "")), sameRevision, targetPod(waiting("ErrImagePull"))), "enter-rolling-back TargetImageUnavailable"},
+		"no name of an image":          {given(with("m", 0, in(starting, 30*second, "")), sameRevision, targetPod(waiting("InvalidImageName"))), "enter-rolling-back TargetNotReady"},
+		"a companion without an image": {given(with("m", 0, in(starting, 30*second, "")), sameRevision, targetPod(companion("ImagePullBackOff", false))), "enter-rolling-back TargetImageUnavailable"},
+		"init without an image":        {given(with("m", 0, in(starting, 30*second, "")), sameRevision, targetPod(companion("ErrImagePull", true))), "enter-rolling-back TargetImageUnavailable"},
+		"init fails, so far":           {given(with("m", 0, in(starting, 10*second, "")), sameRevision, targetPod(companion("CrashLoopBackOff", true))), "note TargetNotReady"},
+		"init fails":                   {given(with("m", 0, in(starting, 30*second, "")), sameRevision, targetPod(companion("CrashLoopBackOff", true))), "enter-rolling-back TargetNotReady"},
+		"crashing again and again":     {given(with("m", 0, in(starting, 30*second, "")), sameRevision, targetPod(waiting("CrashLoopBackOff"))), "enter-rolling-back TargetNotReady"},
+		"creating its container":       {given(with("m", 0, in(starting, 30*second, "")), sameRevision, targetPod(waiting("ContainerCreating"))), "note TargetNotReady"},
+		"ready":                        {given(with("m", 0, in(starting, 10*second, "")), sameRevision, targetPod()), "ask-target"},
+		"ready and capable":            {given(with("m", 0, in(starting, 10*second, "")), sameRevision, targetPod(), capable(true)), "enter-warming Moving"},
+		"ready and not capable":        {given(with("m", 0, in(starting, 10*second, "")), sameRevision, targetPod(), capable(false)), "enter-rolling-back TargetHasNoHandoff"},
+		"the spec has changed":         {given(with("m", 0, in(starting, 10*second, "")), targetPod()), "enter-rolling-back Superseded"},
+		"nothing on a cache's word":    {given(with("m", 0, in(starting, 10*second, "")), sameRevision, targetPod(), func(o *observation) { o.live = false }), "look"},
+		"waiting costs no look":        {given(with("m", 0, in(starting, 10*second, ReasonTargetNotReady), saying(silent)), sameRevision, targetPod(unready), func(o *observation) { o.live = false }), "wait 4m50s"},
+		"warming for too long":         {given(with("m", 0, in("Warming", 90*second, "")), sameRevision, targetPod()), "enter-rolling-back StateNotCopied"},
+		"the epoch is barred first":    {given(with("m", 0, in("RollingBack", second, "")), targetPod()), "bar"},
+		"its end is awaited":           {given(with("m", 0, in("RollingBack", second, "")), barred, targetPod(func(p *corev1.Pod) { t := metav1.NewTime(now); p.DeletionTimestamp = &t })), "wait 1m34s"},
+		"but not for ever":             {given(with("m", 0, in("RollingBack", 95*second, "TargetLost")), barred, targetPod(func(p *corev1.Pod) { t := metav1.NewTime(now); p.DeletionTimestamp = &t })), "enter-rolled-back TargetLost"},
 		"the source's end is awaited": {given(with("m", 0, in("Retiring", second, "")), targetPod(), handedOver, holder(func(*corev1.Pod) {}), func(o *observation) {
 			t := metav1.NewTime(now)
 			o.source.DeletionTimestamp = &t
@@ -599,15 +618,15 @@ func TestStepsAreComplete(t *testing.T) {
 // What it waited for stays known when its time is up.
 func TestOverdueSaysWhatTheTargetWaitedFor(t *testing.T) {
 	const quota = `pods "x" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1`
-	o := given(with("m", time.Minute, in("Placing", 50*time.Second, ReasonTargetOverQuota), message(quota), within(60)), sameRevision)
+	o := given(with("m", time.Minute, in("Placing", 50*time.Second, ReasonTargetOverQuota), saying(quota), within(60)), sameRevision)
 	if d := decide(o); d.status == nil || !strings.Contains(d.status.Message, quota) {
 		t.Errorf("decided %q: %+v", d, d.status)
 	}
-	o = given(with("m", 0, in("Warming", 100*time.Second, ReasonSourceUnavailable), message("source pod does not answer")), sameRevision, targetPod())
+	o = given(with("m", 0, in("Warming", 100*time.Second, ReasonSourceUnavailable), saying("source pod does not answer")), sameRevision, targetPod())
 	if d := decide(o); d.status == nil || !strings.Contains(d.status.Message, "source pod does not answer") {
 		t.Errorf("decided %q: %+v", d, d.status)
 	}
-	o = given(with("m", 0, in("Placing", 0, ReasonTargetUnschedulable), message("finds no node: 0/3"), calledOffAlready, supersededBy), sameRevision, targetPod(unbound))
+	o = given(with("m", 0, in("Placing", 0, ReasonTargetUnschedulable), saying("finds no node: 0/3"), calledOffAlready, supersededBy), sameRevision, targetPod(unbound))
 	if d := decide(o); d.status == nil || !strings.Contains(d.status.Message, "it gave way to the drain of node n1: finds no node: 0/3") {
 		t.Errorf("decided %q: %+v", d, d.status)
 	}

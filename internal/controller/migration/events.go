@@ -5,14 +5,14 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/tools/events"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/record"
 	"github.com/dory-io/dory/internal/statexfer"
 )
 
 // narrator is the list of everything this package says in events.
-type narrator struct{ recorder events.EventRecorder }
+type narrator struct{ recorder record.Recorder }
 
 // tell says it about the migration, and about its Processor, where people look first.
 func (n narrator) tell(o *observation, m *doryv1alpha1.ProcessorMigration, kind, reason, action, message string) {
@@ -21,10 +21,10 @@ func (n narrator) tell(o *observation, m *doryv1alpha1.ProcessorMigration, kind,
 		related = o.processor
 	}
 	if m != nil {
-		n.recorder.Eventf(m, related, kind, reason, action, "%s", shortenEvent(message))
+		n.recorder.Eventf(m, related, kind, reason, action, "%s", message)
 	}
 	if o.processor != nil {
-		n.recorder.Eventf(o.processor, nil, kind, reason, action, "%s", shortenEvent(message))
+		n.recorder.Eventf(o.processor, nil, kind, reason, action, "%s", message)
 	}
 }
 
@@ -73,13 +73,4 @@ func (n narrator) unkept(o *observation, err error) {
 
 func (n narrator) rescued(o *observation) {
 	n.tell(o, nil, corev1.EventTypeWarning, "SourceRescued", "Resume", fmt.Sprintf("Pod %s stood aside for a ProcessorMigration that is gone; it acts again", o.source.Name))
-}
-
-// shortenEvent keeps within the API's limit for an event's note.
-func shortenEvent(message string) string {
-	const limit = 1024
-	if len(message) > limit {
-		return message[:limit]
-	}
-	return message
 }

@@ -7,6 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/message"
 	"github.com/dory-io/dory/internal/pod"
 	"github.com/dory-io/dory/internal/statexfer"
 )
@@ -46,7 +47,7 @@ func enter(o *observation, m *doryv1alpha1.ProcessorMigration, phase doryv1alpha
 	status := m.Status.DeepCopy()
 	status.ObservedGeneration = m.Generation
 	status.Phase, status.PhaseTime = phase, &now
-	status.Reason, status.Message = cause.reason, shorten(cause.message)
+	status.Reason, status.Message = cause.reason, message.Shorten(cause.message, maxMessage)
 	if bound(o.target) && o.target.Name == status.TargetPod {
 		status.TargetNode = o.target.Spec.NodeName
 	}
@@ -106,11 +107,4 @@ func (o *observation) stopped(m *doryv1alpha1.ProcessorMigration) time.Duration 
 		return 0
 	}
 	return condition.LastTransitionTime.Sub(m.Status.StartTime.Time)
-}
-
-func shorten(message string) string {
-	if len(message) > maxMessage {
-		return message[:maxMessage]
-	}
-	return message
 }

@@ -24,6 +24,7 @@ import (
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/fence"
 	"github.com/dory-io/dory/internal/pod"
+	"github.com/dory-io/dory/internal/record"
 	"github.com/dory-io/dory/internal/statexfer"
 )
 
@@ -156,7 +157,7 @@ func (w *world) startOperator() {
 		panic(err)
 	}
 	w.reconciler = &Reconciler{
-		cluster: apiServer{w}, processors: w, issuer: w, checkpoints: w, clock: w, events: narrator{silence{}}, metrics: metrics,
+		cluster: apiServer{w}, processors: w, issuer: w, checkpoints: w, clock: w, events: narrator{record.New(silence{})}, metrics: metrics,
 		newSuffix: func() string { w.names++; return strconv.Itoa(w.names) }, token: func(string) string { return "" }, tokens: worldKey,
 		prepare: func(context.Context, *doryv1alpha1.Processor) (string, error) { return "", nil }, turn: w.mayBegin, gate: newGate(),
 	}

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/dory-io/dory/internal/record"
 	"github.com/dory-io/dory/internal/scheduler"
 )
 
@@ -153,7 +154,7 @@ func (c *clerks) claim(ctx context.Context, object *corev1.Pod, p *scheduler.Pod
 		promises, err := c.promise(ctx, choices, node)
 		switch {
 		case err == nil && len(promises) > 0:
-			narrator{c.config.Recorder}.claims(object, promises, node)
+			narrator{record.New(c.config.Recorder)}.claims(object, promises, node)
 		case err != nil && !expected(err):
 			c.config.Metrics.failed()
 			log.FromContext(ctx).Error(err, "the claims of a pod were not bound and it will be placed again", "pod", p.Key, "node", node)

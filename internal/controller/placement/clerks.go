@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/dory-io/dory/internal/record"
 	"github.com/dory-io/dory/internal/scheduler"
 )
 
@@ -115,7 +116,7 @@ func (c *clerks) report(ctx context.Context, object *corev1.Pod, message string)
 	if err := c.writeCondition(ctx, object, message); client.IgnoreNotFound(err) != nil {
 		log.FromContext(ctx).Error(err, "a pod's condition was not written", "pod", client.ObjectKeyFromObject(object))
 	}
-	narrator{c.config.Recorder}.refused(object, message)
+	narrator{record.New(c.config.Recorder)}.refused(object, message)
 }
 
 func (c *clerks) writeCondition(ctx context.Context, object *corev1.Pod, message string) error {

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/record"
 	"github.com/dory-io/dory/internal/scheduler"
 )
 
@@ -143,6 +144,6 @@ func (c *clerks) endOne(ctx context.Context, object *corev1.Pod, p *scheduler.Po
 	case err != nil:
 		return fmt.Errorf("deleting placeholder %s: %w", p.Key, err)
 	}
-	narrator{c.config.Recorder}.displaces(object, placeholder, node)
+	narrator{record.New(c.config.Recorder)}.displaces(object, placeholder, node)
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/dory-io/dory/internal/record"
 	"github.com/dory-io/dory/internal/scheduler"
 )
 
@@ -66,7 +67,7 @@ func (l *loop) run(ctx context.Context) {
 // condition says the same.
 func (l *loop) tellOfBound() {
 	for _, a := range l.backlog.due(l.clock.Now(), l.clerks.idle()) {
-		narrator{l.config.Recorder}.scheduled(a.pod, a.node)
+		narrator{record.New(l.config.Recorder)}.scheduled(a.pod, a.node)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/record"
 	"github.com/dory-io/dory/internal/scheduler"
 )
 
@@ -66,7 +67,7 @@ func (c *clerks) askOneToMove(ctx context.Context, object *corev1.Pod, move sche
 	if err := c.config.Client.Create(ctx, m); client.IgnoreAlreadyExists(err) != nil {
 		return fmt.Errorf("creating ProcessorMigration %s/%s: %w", m.Namespace, m.Name, err)
 	}
-	narrator{c.config.Recorder}.yields(object, &source, move)
+	narrator{record.New(c.config.Recorder)}.yields(object, &source, move)
 	return nil
 }
 
