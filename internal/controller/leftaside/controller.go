@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
+	"github.com/dory-io/dory/internal/record"
 	"github.com/dory-io/dory/internal/undecodable"
 )
 
@@ -36,7 +37,7 @@ func Add(mgr ctrl.Manager, recorder events.EventRecorder, metric *prometheus.Gau
 	for _, object := range undecodable.Kinds() {
 		kind := undecodable.KindOf(object)
 		r := &Reconciler{
-			reader: mgr.GetClient(), object: object, tell: teller{recorder}, count: metric.WithLabelValues(kind),
+			reader: mgr.GetClient(), object: object, tell: teller{record.New(recorder)}, count: metric.WithLabelValues(kind),
 			told: map[types.NamespacedName]string{},
 		}
 		err := ctrl.NewControllerManagedBy(mgr).

@@ -2,12 +2,13 @@ package leftaside
 
 import (
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/dory-io/dory/internal/record"
 )
 
 // teller is the list of everything this package says in events.
-type teller struct{ recorder events.EventRecorder }
+type teller struct{ recorder record.Recorder }
 
 func (t teller) leftAside(o client.Object, cause string) {
 	t.recorder.Eventf(o, nil, corev1.EventTypeWarning, "Undecodable", "Read",
