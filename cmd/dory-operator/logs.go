@@ -23,7 +23,7 @@ func newZap(level zapcore.Level) (*zap.Logger, error) {
 	return logger, nil
 }
 
-// quiet leaves out that events of a namespace that is being deleted are refused: there is nobody to read them.
+// quiet leaves out that events of a namespace that is being deleted are refused: no one is left to read them.
 type quiet struct{ zapcore.Core }
 
 // eventRefused is how client-go says it.

@@ -50,7 +50,7 @@ func FuzzShorten(f *testing.F) {
 func TestLine(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{
 		"several lines":      {"Traceback:\n  File \"x\"\r\n\tboom", `Traceback: File "x" boom`},
-		"what nobody prints": {"red \x1b[31mtext\x00\u202e\xff", "red [31mtext"},
+		"what no one prints": {"red \x1b[31mtext\x00\u202e\xff", "red [31mtext"},
 		"long":               {strings.Repeat("ä", 100), strings.Repeat("ä", 18) + "…"},
 		"mostly space":       {"a" + strings.Repeat(" ", 1000) + "b", "a…"},
 	} {

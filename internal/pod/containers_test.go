@@ -166,7 +166,7 @@ func TestEnding(t *testing.T) {
 		},
 		"init failed":     {statusPod(status("setup", exit(1, "Error"), 0)), "container setup ended with exit code 1 at 2026-11-30T12:03:04Z"},
 		"init ended well": {statusPod(status(pod.ContainerName, exit(0, "Completed"), 0)), "container processor ended Completed (exit code 0) at 2026-11-30T12:03:04Z"},
-		"nobody knows":    {&corev1.Pod{Status: corev1.PodStatus{Phase: corev1.PodFailed}}, `phase "Failed"`},
+		"no one knows":    {&corev1.Pod{Status: corev1.PodStatus{Phase: corev1.PodFailed}}, `phase "Failed"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := pod.Ending(test.pod); got != test.want {

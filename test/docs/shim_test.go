@@ -15,7 +15,7 @@ import (
 )
 
 // In place of the programs that the documents call, the tests put links to the test's own binary, which tell by this
-// variable whom they stand for. Each checks what can be checked without kubelets and hands the rest to the real program.
+// variable which one they stand for. Each checks what can be checked without kubelets and hands the rest to the real program.
 const shimVariable = "DORY_DOCS_SHIM"
 
 // What a shim must know, in its environment.

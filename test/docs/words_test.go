@@ -214,7 +214,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// TestEveryDocumentIsLinked from README, or nobody finds it.
+// TestEveryDocumentIsLinked from README, or no one finds it.
 func TestEveryDocumentIsLinked(t *testing.T) {
 	readme, err := markdown.Read(root, "README.md")
 	must(t, err)

@@ -50,7 +50,7 @@ var _ = Describe("config/foundation", func() {
 		Expect(out).NotTo(ContainSubstring("dory-system"))
 	})
 
-	DescribeTable("lets nobody delete, unless asked for,",
+	DescribeTable("lets no one delete, unless asked for,",
 		func(ctx context.Context, object client.Object, says ...string) {
 			Expect(admin.Delete(ctx, object, client.DryRunAll)).To(refusedBecause(append(says, "is kept", "dory.io/deletion-approved=true", "kubectl delete -k config/default")...))
 			Expect(operator.Delete(ctx, object, client.DryRunAll)).To(refusedBecause("is kept"))
@@ -73,7 +73,7 @@ var _ = Describe("config/foundation", func() {
 		Entry("the operator's namespace", namespace("dory-system"), "namespace dory-system", "the key by which the operator reads the state"),
 	)
 
-	It("lets nobody delete all CRDs at once, and whom it does not concern delete theirs", func(ctx context.Context) {
+	It("lets no one delete all CRDs at once, and keeps no one from deleting other CRDs", func(ctx context.Context) {
 		all := &unstructured.Unstructured{}
 		all.SetAPIVersion(apiextensionsv1.SchemeGroupVersion.String())
 		all.SetKind("CustomResourceDefinition")

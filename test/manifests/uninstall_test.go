@@ -40,7 +40,7 @@ var _ = Describe("make uninstall", func() {
 		isInstalled(ctx)
 	})
 
-	It("purges nothing that is to be kept, and takes no other words", func(ctx context.Context) {
+	It("purges nothing that must be kept, and takes no other words", func(ctx context.Context) {
 		out, err := script("PROCESSORS=keep PURGE=1 hack/install/install uninstall")
 		Expect(err).To(HaveOccurred())
 		Expect(out).To(ContainSubstring("does not go with PROCESSORS=keep"))
@@ -61,7 +61,7 @@ var _ = Describe("make demo-down", func() {
 		Expect(admin.Get(ctx, client.ObjectKeyFromObject(theirs), theirs)).To(Succeed())
 	})
 
-	It("leaves Dory alone where somebody else has begun to use it", func(ctx context.Context) {
+	It("leaves Dory alone where others have begun to use it", func(ctx context.Context) {
 		out, err := kubectl("annotate", "namespace", "dory-system", "demo.dory.io/installed=true")
 		Expect(err).NotTo(HaveOccurred(), out)
 		DeferCleanup(func() { _, _ = kubectl("annotate", "namespace", "dory-system", "demo.dory.io/installed-") })

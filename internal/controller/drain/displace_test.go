@@ -41,7 +41,7 @@ func TestAMoveThatFindsNoNodeGivesWayToADrain(t *testing.T) {
 		"it starts":                               {given(manual(31*second, "", in("Starting")), nowhere), "wait Moving"},
 		"there is no way back":                    {given(manual(31*second, "", func(m *doryv1alpha1.ProcessorMigration) { m.Status.Strategy = doryv1alpha1.MigrationStopAndCopy }), nowhere), "wait Moving"},
 		"it is called off already":                {given(manual(31*second, "", cancelled), nowhere), "wait Moving"},
-		"nobody waits":                            {given(manual(31*second, ""), nowhere, func(v *view) { v.settled = true }), "wait Moving"},
+		"no one waits":                            {given(manual(31*second, ""), nowhere, func(v *view) { v.settled = true }), "wait Moving"},
 		"the drain's own waits already":           {given(attempt(1, second), manual(31*second, ""), nowhere), "wait Queued instead of m3"},
 		"the drain's own has to wait for a while": {given(attempt(1, 5*second, failed(0, "StateRefused")), manual(31*second, ""), nowhere), "wait Moving"},
 	} {

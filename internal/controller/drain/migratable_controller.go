@@ -151,7 +151,7 @@ func (r *Migratable) look(ctx context.Context, p *doryv1alpha1.Processor, nodes 
 	return ctrl.Result{RequeueAfter: again.after}, nil
 }
 
-// again is when a Processor is to be looked at again although nothing happens.
+// again is when to look at a Processor again although nothing happens.
 type again struct {
 	after time.Duration
 	// early says that nothing can be said before.
@@ -183,7 +183,7 @@ func (r *Migratable) outlook(ctx context.Context, p *doryv1alpha1.Processor, nod
 		return o, again{}, nil
 	}
 	if i := slices.IndexFunc(nodes, func(n *corev1.Node) bool { return n.Name == instance.Node }); i >= 0 && leaving(nodes[i], nil, false).yes() {
-		believed = trialFreshest // A drain is to be expected.
+		believed = trialFreshest // A drain is likely.
 	}
 	tried, after := r.trials.of(ctx, p, believed, o.now)
 	o.trial = tried

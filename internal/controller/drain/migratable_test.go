@@ -77,7 +77,7 @@ func TestMigratable(t *testing.T) {
 		"a claim of one pod, and never":        {with(policy("Live", "Never")), []func(*outlook){claimed}, "False FallbackForbidden"},
 		"a claim of one pod, by a restart":     {with(policy("StopAndCopy", "Never")), []func(*outlook){claimed}, "True RestartOnly"},
 		"admission refuses":                    {with(), []func(*outlook){tried(trial{refused: "violates PodSecurity"})}, "False PodRejected"},
-		"nobody answers":                       {with(), []func(*outlook){tried(trial{unknown: "the webhook is away"})}, "Unknown NotKnown"},
+		"no one answers":                       {with(), []func(*outlook){tried(trial{unknown: "the webhook is away"})}, "Unknown NotKnown"},
 		"the last move was refused its state":  {with(), []func(*outlook){failedMove("StateRefused", "r1", time.Minute)}, "False LastMoveFailed"},
 		"the last move had no image":           {with(), []func(*outlook){failedMove("TargetImageUnavailable", "r1", time.Minute)}, "False LastMoveFailed"},
 		"a move was refused its state, once":   {with(), []func(*outlook){failedMove("StateRefused", "r1", 2*time.Hour)}, "True LiveMigratable"},

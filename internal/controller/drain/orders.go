@@ -159,7 +159,7 @@ func (q *orders) trouble(key types.NamespacedName) error {
 	return nil
 }
 
-// make creates the migration, and then calls off the one that has to give way: in this order, so that nobody else's comes
+// make creates the migration, and then calls off the one that has to give way: in this order, so that no other comes
 // between.
 func (k maker) make(ctx context.Context, o order) error {
 	ctx, cancel := context.WithTimeout(ctx, makeTimeout)

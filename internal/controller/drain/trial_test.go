@@ -89,7 +89,7 @@ func TestVerdictOnATrial(t *testing.T) {
 		"no such pod":      {apierrors.NewInvalid(schema.GroupKind{Kind: "Pod"}, "x", nil), trial{refused: `Pod "x" is invalid`}},
 		"a webhook away":   {apierrors.NewInternalError(errors.New("away")), trial{unknown: "Internal error occurred: away"}},
 		"no trials at all": {apierrors.NewBadRequest("the webhook does not support dry run"), trial{unknown: "the webhook does not support dry run"}},
-		"nobody":           {errors.New("refused"), trial{unknown: "refused"}},
+		"no one":           {errors.New("refused"), trial{unknown: "refused"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := verdictOn(test.err); *got != test.want {

@@ -14,7 +14,7 @@ import (
 	"github.com/dory-io/dory/internal/statexfer"
 )
 
-var _ = Describe("A state that is to be durable before its source is ended", func() {
+var _ = Describe("A state that must be durable before its source is ended", func() {
 	It("is not, where a copy of a higher epoch than the processor's is in its place", func() {
 		ctx := context.Background()
 		p := &doryv1alpha1.Processor{ObjectMeta: metav1.ObjectMeta{Namespace: newNamespace(), Name: "cam"}}
