@@ -180,6 +180,9 @@ func (s *section) texts(key string) []string {
 		s.wrong(key, raw, fmt.Sprintf("an array of at most %d strings, such as [\"/app\", \"--fast\"]", maxTexts))
 		return nil
 	}
+	if len(value) == 0 {
+		return nil // None is none, however it is written.
+	}
 	return value
 }
 
