@@ -111,7 +111,7 @@ func TestAnInstanceOfBeforeIsSavedWhereItLooks(t *testing.T) {
 		look, former string
 	}{
 		"of before":    {told(formerName), formerName, stateName},
-		"of today":     {told(stateName), stateName, formerName},
+		"of today":     {told(stateName), stateName, ""},
 		"adopted":      {&corev1.Pod{}, stateName, formerName},
 		"of something": {told("mine"), stateName, formerName},
 		"none":         {nil, stateName, formerName},

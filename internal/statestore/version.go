@@ -35,12 +35,26 @@ func KeyOf(p *doryv1alpha1.Processor) Key {
 }
 
 // KeyOfInstance is the Key of a Processor whose instance may have been made by an operator of before, and looks where that said.
+// One that was told today's place has no other: what was elsewhere was copied there before it started, and what arrives elsewhere
+// later is of an instance of before, and older.
 func KeyOfInstance(p *doryv1alpha1.Processor, instance *corev1.Pod) Key {
 	key := KeyOf(p)
-	if key.Former != "" && instance != nil && pod.StateConfigMapOf(instance) == key.Former {
+	if key.Former == "" || instance == nil {
+		return key
+	}
+	switch pod.StateConfigMapOf(instance) {
+	case key.ConfigMap:
+		key.Former = ""
+	case key.Former:
 		key.ConfigMap, key.Former = key.Former, key.ConfigMap
 	}
 	return key
+}
+
+// Current is the Key of where this instance's own saves go, without the place of before.
+func (k Key) Current() Key {
+	k.Former = ""
+	return k
 }
 
 // clockGrain is by what two times must differ to be different. A document tells its time as a fraction of seconds,

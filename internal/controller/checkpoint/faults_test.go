@@ -24,52 +24,55 @@ import (
 // wrong, once, and all is well again when the processor is.
 func TestFaultsOfTheStateEndpoint(t *testing.T) {
 	for name, test := range map[string]struct {
-		fault func(d *double, w http.ResponseWriter, r *http.Request)
-		says  string
+		fault  func(d *double, w http.ResponseWriter, r *http.Request)
+		says   string
+		reason string
 	}{
 		"trap 1: 200 with an error": {func(_ *double, w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, `{"error":"get_state raised KeyError"}`)
-		}, "get_state raised KeyError"},
+		}, "get_state raised KeyError", doryv1alpha1.ReasonCheckpointFailing},
 		"no data": {func(_ *double, w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, `{"state_version":"1.0","pod_name":"dory-cam-1"}`)
-		}, "no processor state"},
+		}, "no processor state", doryv1alpha1.ReasonCheckpointFailing},
 		"not authorized": {func(_ *double, w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, `{"error":"no"}`, http.StatusUnauthorized)
-		}, "token"},
+		}, "token", doryv1alpha1.ReasonCheckpointFailing},
 		"500": {func(_ *double, w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, `{"error":"boom"}`, http.StatusInternalServerError)
-		}, "boom"},
+		}, "boom", doryv1alpha1.ReasonCheckpointFailing},
 		"503": {func(_ *double, w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, `{"error":"stopping"}`, http.StatusServiceUnavailable)
-		}, "stopping"},
+		}, "stopping", doryv1alpha1.ReasonCheckpointFailing},
 		"429 all the time": {func(_ *double, w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "1")
 			http.Error(w, `{"error":"Too many requests"}`, http.StatusTooManyRequests)
-		}, "Too many requests"},
+		}, "Too many requests", doryv1alpha1.ReasonCheckpointFailing},
 		"truncated": {func(d *double, w http.ResponseWriter, _ *http.Request) {
 			text := d.answer(`{"n":2}`)
 			w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 			fmt.Fprint(w, text[:len(text)/2])
 			panic(http.ErrAbortHandler)
-		}, "EOF"},
+		}, "EOF", doryv1alpha1.ReasonCheckpointFailing},
 		"11 MB": {func(d *double, w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, d.answer(`{"n":"`+strings.Repeat("x", 11<<20)+`"}`))
-		}, "too large"},
+		}, "too large", doryv1alpha1.ReasonStateTooLarge},
 		"not an object": {func(d *double, w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, d.answer(`[1]`))
-		}, "no object"},
+		}, "no object", doryv1alpha1.ReasonCheckpointFailing},
 		"the address was given to another pod": {func(d *double, w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, strings.Replace(d.answer(`{"n":2}`), "dory-cam-1", "dory-other-7", 1))
-		}, "dory-other-7"},
+		}, "dory-other-7", doryv1alpha1.ReasonCheckpointFailing},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, d := started(t, `{"n":1}`)
 			d.breaks(onState(func(rw http.ResponseWriter, r *http.Request) { test.fault(d, rw, r) }))
 			w.turn()
-			w.wantCondition(metav1.ConditionTrue, doryv1alpha1.ReasonCheckpointCurrent)
+			if test.reason == doryv1alpha1.ReasonCheckpointFailing { // What has a name of its own does not pass, and is told at once.
+				w.wantCondition(metav1.ConditionTrue, doryv1alpha1.ReasonCheckpointCurrent)
+			}
 			w.turns("the condition tells", func() bool { return w.condition().Status == metav1.ConditionFalse })
-			w.wantCondition(metav1.ConditionFalse, doryv1alpha1.ReasonCheckpointFailing, test.says, "no checkpoint since")
-			w.wantEvents("Warning CheckpointFailing…" + test.says)
+			w.wantCondition(metav1.ConditionFalse, test.reason, test.says, "no checkpoint since")
+			w.wantEvents("Warning " + test.reason + "…" + test.says)
 			w.spent()
 			for range 3 {
 				w.turn()

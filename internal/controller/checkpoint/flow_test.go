@@ -179,6 +179,34 @@ func TestTheNextLeaderWritesNothingThatIsThere(t *testing.T) {
 	w.wantEvents()
 }
 
+// TestTheStateOfBeforeIsReadOnce for an instance that an operator of before told another place: when it is first looked at, and
+// not when it is checked that its own saves are still there.
+func TestTheStateOfBeforeIsReadOnce(t *testing.T) {
+	w := newWorld(t)
+	d := newDouble(t, w.clock, 0)
+	d.set(`{"n":1}`)
+	w.start(1, d, tellFormer)
+	w.pass()
+	w.wantSpent(map[string]int{"get ConfigMap": 3, "create ConfigMap": 1, "patch status Processor": 1})
+	for range verifyAfter {
+		w.turn()
+		w.wantSpent(map[string]int{})
+	}
+	w.turn()
+	w.wantSpent(map[string]int{"get ConfigMap": 2})
+}
+
+// tellFormer is what an operator of before told an instance of Cam_1, whose object is cam.
+func tellFormer(p *corev1.Pod) {
+	for c := range p.Spec.Containers {
+		for e := range p.Spec.Containers[c].Env {
+			if env := &p.Spec.Containers[c].Env[e]; env.Name == "DORY_STATE_CONFIGMAP" {
+				env.Value = "dory-state-cam"
+			}
+		}
+	}
+}
+
 // TestANewInstanceOfTheSameState claims it under its epoch, so that a late save of the old one is known to be older.
 func TestANewInstanceOfTheSameState(t *testing.T) {
 	w, d := started(t, `{"n":1}`)

@@ -114,7 +114,7 @@ func positionOf(state *statexfer.State, o *observation) statexfer.Position {
 // intact says whether what was stored is still there: an older pod may have saved late (trap 7), or a person may have
 // deleted it, and a state that does not change would never be stored again.
 func (r *Reconciler) intact(ctx context.Context, o *observation, e *entry) (bool, error) {
-	found, err := r.store.Look(ctx, o.key(), o.lineage())
+	found, err := r.store.Look(ctx, o.key().Current(), o.lineage())
 	if err != nil {
 		return false, err
 	}
