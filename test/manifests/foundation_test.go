@@ -55,14 +55,14 @@ var _ = Describe("config/foundation", func() {
 			Expect(admin.Delete(ctx, object, client.DryRunAll)).To(refusedBecause(append(says, "is kept", "dory.io/deletion-approved=true", "kubectl delete -k config/default")...))
 			Expect(operator.Delete(ctx, object, client.DryRunAll)).To(refusedBecause("is kept"))
 
-			annotate := func(value any) {
-				patch := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"annotations":{"dory.io/deletion-approved":`+value.(string)+`}}}`))
+			annotate := func(ctx context.Context, value string) {
+				patch := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"annotations":{"dory.io/deletion-approved":`+value+`}}}`))
 				Expect(admin.Patch(ctx, object.DeepCopyObject().(client.Object), patch)).To(Succeed())
 			}
-			annotate(`"no"`)
+			DeferCleanup(annotate, "null") // With a context of its own: that of the spec has ended by then.
+			annotate(ctx, `"no"`)
 			Expect(admin.Delete(ctx, object, client.DryRunAll)).To(refusedBecause("is kept"))
-			annotate(`"true"`)
-			DeferCleanup(annotate, "null")
+			annotate(ctx, `"true"`)
 			Expect(admin.Delete(ctx, object, client.DryRunAll)).To(Succeed())
 		},
 		Entry("Processors", crd("processors.dory.io"), "crd processors.dory.io", "all processors of the cluster would be deleted"),
