@@ -93,6 +93,9 @@ func shimKubectl(args []string) error {
 		return realKubectl(verb, withoutWatch(args))
 	case slices.Contains(dryRun, verb):
 		return realKubectl(verb, append(args, "--dry-run=server"))
+	case verb == "edit":
+		args[slices.Index(args, "edit")] = "get" // Which is what it opens an editor on.
+		return realKubectl("get", args)
 	case verb == "wait":
 		return realKubectl(verb, append(args, "--timeout=10ms"))
 	}
