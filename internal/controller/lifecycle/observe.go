@@ -293,7 +293,7 @@ func (o *observation) holderName() string {
 func (o *observation) floor() int64 {
 	highest := o.stored
 	if o.processor != nil {
-		highest = o.processor.Status.LastEpoch
+		highest = max(highest, o.processor.Status.LastEpoch)
 	}
 	for _, pod := range slices.Concat(o.pods, o.others) {
 		if epoch, err := strconv.ParseInt(pod.Labels[doryv1alpha1.LabelEpoch], 10, 64); err == nil {
