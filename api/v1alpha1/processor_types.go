@@ -277,8 +277,8 @@ const (
 // +kubebuilder:validation:MinProperties=1
 type ProcessorState struct {
 	// checkpointInterval is how often the operator copies the running instance's state to where it survives the
-	// instance: what a crash can lose at most. From 1s to 24h, such as 30s or 1h30m; 0s takes no checkpoints. The default is
-	// 30s.
+	// instance: what a crash can lose at most. From 1s to 24h, such as 30s or 1h30m, in at most 64 characters; 0s takes no
+	// checkpoints. The default is 30s.
 	// +optional
 	// +default="30s"
 	// +kubebuilder:validation:Type=string
