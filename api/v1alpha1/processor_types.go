@@ -474,7 +474,7 @@ type ProcessorStatus struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// phase summarizes the conditions for people.
+	// phase sums up the conditions for people.
 	//   - Pending: has no instance on a node yet.
 	//   - Starting: has an instance on a node that has not been ready yet.
 	//   - Running: has a ready instance.

@@ -19,9 +19,10 @@ import (
 )
 
 const (
-	// SecretName is the Secret in the operator's namespace that config/manager reads the URL from, and SecretKey its key.
+	// SecretName is the Secret in the operator's namespace that config/manager reads the URL from.
 	SecretName = "dory-database" //nolint:gosec // the name of a Secret is none
-	SecretKey  = "url"
+	// SecretKey is the key of the URL in it.
+	SecretKey = "url"
 	// DeploymentName is the operator's own.
 	DeploymentName = "dory-operator"
 	// Annotation of the Deployment's pods: the version of the Secret that they were started for.

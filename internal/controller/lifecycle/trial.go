@@ -283,18 +283,8 @@ func (r *Reconciler) fresh(ctx context.Context, o *observation) error {
 // present one, on trial. What that needs to be durable becomes so first.
 func (r *Reconciler) settle(ctx context.Context, o *observation, p *plan) error {
 	s, known := p.start, o.record != nil
-	if s.record != nil && !known {
-		trial := o.present()
-		if s.lastGood {
-			trial = ""
-		}
-		if err := r.keepOrigin(ctx, o, s.record, trial); err != nil {
-			return err
-		}
-	} else if o.record != nil {
-		if err := r.fresh(ctx, o); err != nil {
-			return err
-		}
+	if err := r.retain(ctx, o, s); err != nil {
+		return err
 	}
 	if p.revert != "" {
 		if err := r.giveUp(ctx, o, p, p.revert); err != nil {
@@ -311,6 +301,21 @@ func (r *Reconciler) settle(ctx context.Context, o *observation, p *plan) error 
 		return r.lastGood.Try(ctx, o.record, o.present(), r.clock.Now())
 	}
 	return nil
+}
+
+// retain keeps the version that worked, unless it is kept already: then it must not have changed.
+func (r *Reconciler) retain(ctx context.Context, o *observation, s *start) error {
+	if o.record != nil {
+		return r.fresh(ctx, o)
+	}
+	if s.record == nil {
+		return nil
+	}
+	trial := o.present()
+	if s.lastGood {
+		trial = ""
+	}
+	return r.keepOrigin(ctx, o, s.record, trial)
 }
 
 // blameSpec gives the present spec up where the API server takes no pod of it, and one that worked is known.

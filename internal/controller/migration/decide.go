@@ -134,13 +134,10 @@ func abandon(o *observation, m *doryv1alpha1.ProcessorMigration) (outcome, bool)
 	if cause, off := calledOff(m); off {
 		return cause, true
 	}
+	if cause, off := ruledOut(o); off {
+		return cause, true
+	}
 	switch {
-	case o.processor == nil || o.processor.DeletionTimestamp != nil:
-		return outcome{ReasonProcessorDeleted, "the Processor is being deleted"}, true
-	case o.undecodable() != "":
-		return outcome{ReasonProcessorUndecodable, "the Processor cannot be decoded any more: " + o.undecodable()}, true
-	case o.processor.Suspended():
-		return outcome{ReasonProcessorSuspended, "spec.suspend of the Processor is true"}, true
 	case o.holderName() != m.Status.SourcePod:
 		return holderChanged(o, m), true
 	case (!handingOff || strategy == doryv1alpha1.MigrationStopAndCopy) && superseded(o, m):
@@ -156,6 +153,19 @@ func abandon(o *observation, m *doryv1alpha1.ProcessorMigration) (outcome, bool)
 		return cause, true
 	}
 	return overdue(o, m)
+}
+
+// ruledOut says why the Processor itself must not be moved any more.
+func ruledOut(o *observation) (outcome, bool) {
+	switch {
+	case o.processor == nil || o.processor.DeletionTimestamp != nil:
+		return outcome{ReasonProcessorDeleted, "the Processor is being deleted"}, true
+	case o.undecodable() != "":
+		return outcome{ReasonProcessorUndecodable, "the Processor cannot be decoded any more: " + o.undecodable()}, true
+	case o.processor.Suspended():
+		return outcome{ReasonProcessorSuspended, "spec.suspend of the Processor is true"}, true
+	}
+	return outcome{}, false
 }
 
 // calledOff says that somebody does not want the migration any more.

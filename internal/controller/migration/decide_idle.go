@@ -294,10 +294,8 @@ func because(m *doryv1alpha1.ProcessorMigration) string {
 
 // housekeep is what can be done while nothing more urgent is.
 func housekeep(o *observation) (decision, bool) {
-	for _, m := range o.migrations {
-		if held := slices.Contains(m.Finalizers, Finalizer); held && (m.Ended() || (!m.Active() && m.DeletionTimestamp != nil)) {
-			return first(do(stepRelease, m))
-		}
+	if i := slices.IndexFunc(o.migrations, releasable); i >= 0 {
+		return first(do(stepRelease, o.migrations[i]))
 	}
 	for _, m := range o.migrations {
 		if cause, hopeless := inVain(o, m); hopeless && m.DeletionTimestamp == nil && !m.Active() && !m.Ended() {
@@ -318,6 +316,11 @@ func housekeep(o *observation) (decision, bool) {
 		}
 	}
 	return collect(o)
+}
+
+// releasable says whether a migration is held although nothing is left to do for it.
+func releasable(m *doryv1alpha1.ProcessorMigration) bool {
+	return slices.Contains(m.Finalizers, Finalizer) && (m.Ended() || (!m.Active() && m.DeletionTimestamp != nil))
 }
 
 // acknowledge takes up a spec that changed after the end, as by a cancel that came too late: those who wait for the condition
