@@ -408,7 +408,7 @@ func TestAnswerToOneAttemptAfterTheOther(t *testing.T) {
 		"the newest counts":                        {given(attempt(10, 5*second), attempt(9, 80*second, failed(0, "StateRefused"))), "wait Queued"},
 		"a restart":                                {given(stops), "wait Queued make 1"},
 		"a restart, and no other node":             {given(stops, nowhere), "wait Waiting after 5s"},
-		"a restart, and only the edge node":        {given(stops, pinned), "wait Waiting after 5s"},
+		"a restart, and only the edge node":        {given(stops, pinned), "wait Waiting after 1m0s"},
 		"a restart again, and no other node":       {given(nowhere, attempt(2, 80*second, stopAndCopy, failed(10*second, "DeadlineExceeded"), noNode)), "wait Waiting after 5s"},
 		"a fallback, and no other node":            {given(nowhere, attempt(1, 80*second, failed(5*second, "StateRefused"))), "wait Waiting after 5s"},
 		"a move, and no other node":                {given(nowhere), "wait Queued make 1"},

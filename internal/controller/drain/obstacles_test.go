@@ -131,8 +131,8 @@ var _ = Describe("An obstacle", func() {
 		}).Should(And(HavePrefix(drain.ReasonWouldMove), ContainSubstring("ReadWriteOncePod")))
 		c.evict(source)
 		c.worksOn(p, "n2")
+		Eventually(func() []doryv1alpha1.ProcessorMigration { return c.migrations(p) }).Should(HaveExactElements(And(HaveField("Status.Strategy", doryv1alpha1.MigrationStopAndCopy), HaveField("Status.Phase", doryv1alpha1.MigrationSucceeded))))
 		c.whole(p)
-		Expect(c.migrations(p)).To(HaveExactElements(And(HaveField("Status.Strategy", doryv1alpha1.MigrationStopAndCopy), HaveField("Status.Phase", doryv1alpha1.MigrationSucceeded))))
 	})
 
 	It("of an image that is gone: the last move speaks against the next, until one gets through", func() {

@@ -132,7 +132,7 @@ func TestPlan(t *testing.T) {
 		"by an Update":                       {v: given(leaves(goes), move("u", in("Starting")))},
 		"no place":                           {v: given(leaves(goes), attempt(1, 0, in("Placing"), drained), nowhere), want: "stuck: 0/3 nodes"},
 		"no place, on a node that stays":     {v: given(attempt(1, 0, in("Placing")), nowhere), want: "stuck: 0/3 nodes"},
-		"no place for an Update":             {v: given(leaves(goes), move("u", in("Placing")), nowhere)},
+		"no place for an Update":             {v: given(leaves(goes), move("u", in("Placing")), nowhere), want: "wait Queued make 1 instead of u"},
 		"again later":                        {v: given(leaves(goes), attempt(1, 80*second, failed(0, "TargetUnschedulable"))), want: "after 5s"},
 		"broken, and the node goes":          {v: given(leaves(goes), attempt(1, 80*second, failed(0, "StateRefused"))), want: "wait FallingBack make 2 StopAndCopy"},
 		"broken, and nobody waits":           {v: given(leaves(left), attempt(1, 80*second, failed(5*second, "StateRefused"))), proactive: true, want: "wait Queued make 2"},
