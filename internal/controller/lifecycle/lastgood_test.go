@@ -219,7 +219,16 @@ var _ = Describe("An instance that works", func() {
 		modify(p, template(`{"priorityClassName":"no-such-class"}`))
 		Eventually(updated(p)).Should(HaveField("Reason", doryv1alpha1.ReasonOnDelete))
 		Expect(k8s.Delete(ctx, first)).To(Succeed())
-		kubeletEnds(first, corev1.PodFailed)
+		By("its kubelet says how it was until its end")
+		status := corev1.PodStatus{Phase: corev1.PodFailed, StartTime: new(metav1.Now())}
+		status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse, LastTransitionTime: metav1.Now()}}
+		status.ContainerStatuses = []corev1.ContainerStatus{{
+			Name: podbuilder.ContainerName, Image: "counter:1", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+				ExitCode: 1, StartedAt: metav1.NewTime(time.Now().Add(-time.Minute)), FinishedAt: metav1.Now(),
+			}},
+		}}
+		kubeletSays(first, status)
+		Expect(client.IgnoreNotFound(k8s.Delete(ctx, first, client.GracePeriodSeconds(0)))).To(Succeed())
 		Eventually(func(g Gomega) {
 			g.Expect(pods(p)()).To(ConsistOf(And(HaveField("Spec.PriorityClassName", ""), HaveField("Name", Not(Equal(first.Name))))))
 		}).Should(Succeed())

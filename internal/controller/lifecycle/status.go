@@ -195,9 +195,19 @@ func harmless(reason string) bool {
 
 // wasReady: readiness changed after the container started, which it only does by getting ready first.
 func wasReady(p *corev1.Pod, container *corev1.ContainerStatus) bool {
-	condition := pod.Condition(p, corev1.PodReady)
-	running := container.State.Running
-	return condition != nil && running != nil && condition.LastTransitionTime.After(running.StartedAt.Time)
+	condition, started := pod.Condition(p, corev1.PodReady), processStart(container)
+	return condition != nil && started != nil && condition.LastTransitionTime.After(started.Time)
+}
+
+// processStart is when the process started that runs, or that has just ended.
+func processStart(container *corev1.ContainerStatus) *metav1.Time {
+	switch state := container.State; {
+	case state.Running != nil:
+		return &state.Running.StartedAt
+	case state.Terminated != nil && !state.Terminated.StartedAt.IsZero():
+		return &state.Terminated.StartedAt
+	}
+	return nil
 }
 
 // reportUpdated says whether the instance is of the current spec.

@@ -171,7 +171,7 @@ func scheduledAt(p *corev1.Pod) time.Time {
 	return p.CreationTimestamp.Time
 }
 
-// worked says whether the instance ever worked: it is ready, was so since its process started, or has given a state.
+// worked says whether the instance ever worked: it is ready, was so before its process ended, or has given a state.
 func worked(o *observation, holder *corev1.Pod) bool {
 	if pod.Ready(holder) {
 		return true

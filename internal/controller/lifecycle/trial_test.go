@@ -5,6 +5,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
@@ -30,6 +31,11 @@ func crashed(restarts int32) corev1.ContainerStatus {
 	status := waits("CrashLoopBackOff")
 	status.RestartCount = restarts
 	return status
+}
+
+// ranSince is of a process that has ended.
+func ranSince(ago time.Duration) corev1.ContainerStatus {
+	return corev1.ContainerStatus{State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1, StartedAt: metav1.NewTime(now.Add(-ago))}}}
 }
 
 func readyFor(d time.Duration) func(*corev1.Pod) {
@@ -76,7 +82,7 @@ func TestDecideOnTrial(t *testing.T) {
 		"starts":                          {given(epoch(8, "b"), b(unready), recorded(299*time.Second)), ""},
 		"not ready in time":               {given(epoch(8, "b"), b(unready), recorded(300*time.Second)), "revert; remove b (RevertedToLastGood); "},
 		"finds no node in time":           {given(epoch(8, "b"), b(unscheduled), recorded(300*time.Second)), "revert; remove b (RevertedToLastGood); "},
-		"failed twice":                    {given(epoch(8, "b"), b(unready, container(crashed(1))), recorded(time.Minute)), ""},
+		"failed twice":                    {given(epoch(8, "b"), b(unready, container(crashed(1))), recorded(time.Minute)), "doubt b; "},
 		"failed three times":              {given(epoch(8, "b"), b(unready, container(crashed(2))), recorded(time.Minute)), "revert; remove b (RevertedToLastGood); "},
 		"failed three times, runs":        {given(epoch(8, "b"), b(readyFor(0), container(corev1.ContainerStatus{RestartCount: 3})), recorded(time.Minute)), "revert; remove b (RevertedToLastGood); "},
 		"a sidecar fails":                 {given(epoch(8, "b"), b(unready, container(corev1.ContainerStatus{}), sidecar(crashed(2))), recorded(time.Minute)), "revert; remove b (RevertedToLastGood); "},
@@ -91,7 +97,7 @@ func TestDecideOnTrial(t *testing.T) {
 		"no pod yet":                      {given(epoch(8, "b"), recorded(time.Minute)), "create b; "},
 		"three pods failed":               {given(epoch(8, "b"), b(failed), recorded(time.Hour), withProcessor(failedBefore(3, time.Minute, "b"))), "revert; as before: issue (Replace); "},
 		"three failed before":             {given(epoch(8, "b"), b(failed), recorded(time.Second), withProcessor(failedBefore(3, time.Minute, "b"))), "issue (Replace); "},
-		"the spec is back at what worked": {given(epoch(8, "b"), b(unready, container(crashed(9))), recorded(time.Hour), func(o *observation) { o.record.Origin.Revision = o.present() }), ""},
+		"the spec is back at what worked": {given(epoch(8, "b"), b(unready, container(crashed(9))), recorded(time.Hour), func(o *observation) { o.record.Origin.Revision = o.present() }), "doubt b; "},
 		"the spec changed on trial":       {given(epoch(8, "b"), b(unready, otherSpec), recorded(time.Hour)), "remove b (Outdated); "},
 
 		// Given up.
@@ -124,6 +130,10 @@ func TestDecideOnTrial(t *testing.T) {
 				o.processor.Status.Checkpoint = &doryv1alpha1.ProcessorCheckpoint{Epoch: 7}
 			}), "keep a; issue (Replace); ",
 		},
+		"ended before its update, and was ready until then": {
+			given(epoch(7, "a"), instancePod("a", 7, otherSpec, failed, container(ranSince(time.Minute)))), "keep a; issue (Replace); ",
+		},
+		"ended before its update, and was never ready":  {given(epoch(7, "a"), instancePod("a", 7, otherSpec, failed, container(ranSince(0)))), "issue (Replace); "},
 		"ended before its update, and had never worked": {given(epoch(7, "a"), instancePod("a", 7, otherSpec, failed)), "issue (Replace); "},
 	} {
 		t.Run(name, func(t *testing.T) {
