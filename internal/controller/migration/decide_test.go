@@ -223,7 +223,8 @@ func TestDecideWhoMayBegin(t *testing.T) {
 		"the node is tainted": {given(with("m", 0, node("n2")), target("n2", func(n *corev1.Node) {
 			n.Spec.Taints = []corev1.Taint{{Key: "team", Effect: corev1.TaintEffectNoSchedule}}
 		})), "enter-rolled-back TargetNodeExcluded"},
-		"the node is another than the template names": {given(with("m", 0, node("n2")), target("n2"), template(`{"nodeName":"n1"}`)), "enter-rolled-back TargetNodeExcluded"},
+		"the node is another than the template names": {given(with("m", 0, node("n2")), target("n2"), template(`{"nodeName":"n1"}`), current), "enter-rolled-back TargetNodeExcluded"},
+		"that template does not run yet":              {given(with("m", 0, node("n2")), target("n2"), template(`{"nodeName":"n1"}`)), "ask-source"},
 		"the edge node is unknown": {given(with("m", 0), func(o *observation) {
 			o.edgeNodeUnknown, o.processor.Spec.Placement = true, &doryv1alpha1.ProcessorPlacement{EdgeNode: "gone"}
 		}), "enter-rolled-back EdgeNodeUnknown"},
@@ -297,6 +298,9 @@ func template(spec string) change {
 		p.Spec.PodTemplate = &doryv1alpha1.PodTemplateOverlay{Spec: &runtime.RawExtension{Raw: []byte(spec)}}
 	})
 }
+
+// current has the instance be of the present spec.
+func current(o *observation) { o.holder = o.instance("dory-cam-old", 7) }
 
 func turns(o *observation) { o.turns = true }
 
