@@ -170,7 +170,8 @@ var _ = Describe("A Processor", func() {
 			storeState(namespace, "cam", 108)
 			p := apply(namespace, "cam")
 			pod := thePod(p, "109")
-			Expect(pod.Spec.Containers[0].Env).To(ContainElement(corev1.EnvVar{Name: "DORY_EPOCH", Value: "109"}), "its SDK refuses a state from above that")
+			Expect(pod.Spec.Containers[0].Env).To(ContainElement(And(HaveField("Name", "DORY_EPOCH"),
+				HaveField("ValueFrom.FieldRef.FieldPath", "metadata.labels['dory.io/epoch']"))), "its SDK refuses a state from above that")
 			Expect(epochOf(p)().Epoch).To(Equal(int64(109)))
 
 			By("all that knows the epoch is deleted, but for the state")

@@ -140,7 +140,7 @@ var _ = Describe("The version that runs", func() {
 			Eventually(updated(p)).Should(HavePrefix(doryv1alpha1.ReasonRevertedToLastGood))
 			third := counts(p, source)
 			Expect(instance(third).Spec.Containers[0].Image).To(Equal("counter:1"))
-			Expect(chain(p)).To(And(HaveField("Whole", true), HaveField("EpochFell", 0)))
+			Expect(chain(p)).To(And(HaveField("Whole", true), HaveField("EpochFell", BeZero())))
 			Consistently(func() string { return holder(p) }, 2*time.Second).Should(Equal(third), "no flapping")
 			Eventually(func() []string { return reasonsOf(namespace) }).Should(ContainElement(doryv1alpha1.ReasonRevertedToLastGood))
 
