@@ -175,6 +175,8 @@ var _ = Describe("A Processor", func() {
 			Expect(epochOf(p)().Epoch).To(Equal(int64(109)))
 
 			By("all that knows the epoch is deleted, but for the state")
+			node("n1", corev1.ConditionTrue)
+			bind(pod, "n1")
 			kubeletSays(pod, running("10.0.0.9"))
 			storeState(namespace, "cam", 109)
 			Expect(k8s.Delete(ctx, p)).To(Succeed())
@@ -702,6 +704,7 @@ var _ = Describe("A Processor", func() {
 			p := apply(namespace, "cam", func(p *doryv1alpha1.Processor) { p.Spec.Port = port })
 			node("n1", corev1.ConditionTrue)
 			pod := thePod(p, "1")
+			node("n1", corev1.ConditionTrue)
 			bind(pod, "n1")
 			kubeletSays(pod, running(ip))
 			return p, pod
@@ -729,6 +732,7 @@ var _ = Describe("A Processor", func() {
 				fresh.Spec.Port = 1
 				return k8s.Update(ctx, fresh)
 			}).Should(Succeed())
+			node("n1", corev1.ConditionTrue)
 			bind(pod, "n1")
 			kubeletSays(pod, running(ip))
 			Eventually(func() string {
