@@ -704,7 +704,6 @@ var _ = Describe("A Processor", func() {
 			p := apply(namespace, "cam", func(p *doryv1alpha1.Processor) { p.Spec.Port = port })
 			node("n1", corev1.ConditionTrue)
 			pod := thePod(p, "1")
-			node("n1", corev1.ConditionTrue)
 			bind(pod, "n1")
 			kubeletSays(pod, running(ip))
 			return p, pod
@@ -732,7 +731,6 @@ var _ = Describe("A Processor", func() {
 				fresh.Spec.Port = 1
 				return k8s.Update(ctx, fresh)
 			}).Should(Succeed())
-			node("n1", corev1.ConditionTrue)
 			bind(pod, "n1")
 			kubeletSays(pod, running(ip))
 			Eventually(func() string {
