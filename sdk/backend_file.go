@@ -57,7 +57,7 @@ func (b *fileBackend) own() error {
 			return fmt.Errorf("making the directory of the state: %w", err)
 		}
 	} else if _, err := os.Stat(dir); err != nil {
-		return nil //nolint:nilerr // Load says so.
+		return nil
 	}
 	heldBy, err := tryLockFile(b.path + ".owner")
 	switch {

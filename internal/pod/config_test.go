@@ -8,7 +8,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/utils/ptr"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/pod"
@@ -99,7 +98,7 @@ func TestReferences(t *testing.T) {
 			{"name": "v6", "emptyDir": {}}]}`
 	p := processor(func(p *doryv1alpha1.Processor) {
 		p.Spec.Env = []corev1.EnvVar{{Name: "C", ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{
-			LocalObjectReference: corev1.LocalObjectReference{Name: "env-from"}, Key: "c", Optional: ptr.To(true),
+			LocalObjectReference: corev1.LocalObjectReference{Name: "env-from"}, Key: "c", Optional: new(true),
 		}}}}
 		p.Spec.PodTemplate = &doryv1alpha1.PodTemplateOverlay{Spec: &runtime.RawExtension{Raw: []byte(overlay)}}
 	})

@@ -1,10 +1,10 @@
 package pod
 
 import (
-	"encoding/json"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
@@ -45,10 +45,8 @@ func TestOriginMakesTheSamePodAgain(t *testing.T) {
 		t.Errorf("spec.state is %+v: how a processor is looked after is what its spec says now", got)
 	}
 	second := built(t, Input{Processor: now, Name: "dory-cam-1", Epoch: 1, Tokens: sealing, EdgeNode: "e2", Origin: made})
-	a, _ := json.Marshal(first)
-	b, _ := json.Marshal(second)
-	if string(a) != string(b) {
-		t.Errorf("it was\n%s\nand is\n%s", a, b)
+	if diff := cmp.Diff(first, second); diff != "" {
+		t.Errorf("what is made again differs (-first +second):\n%s", diff)
 	}
 }
 

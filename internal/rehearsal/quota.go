@@ -3,6 +3,7 @@ package rehearsal
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -65,14 +66,16 @@ func bestEffort(p *corev1.Pod) bool {
 		len(resourcehelper.PodLimits(p, resourcehelper.PodResourcesOptions{})) == 0
 }
 
+// unprefixed are the resources whose requests a quota may name as they are.
+var unprefixed = []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage}
+
 // usage is what a pod counts for, by the names that quotas use.
 func usage(p *corev1.Pod) corev1.ResourceList {
 	one := resource.MustParse("1")
 	used := corev1.ResourceList{corev1.ResourcePods: one, "count/pods": one}
 	for name, quantity := range resourcehelper.PodRequests(p, resourcehelper.PodResourcesOptions{}) {
 		used[corev1.DefaultResourceRequestsPrefix+name] = quantity
-		switch name {
-		case corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage:
+		if slices.Contains(unprefixed, name) {
 			used[name] = quantity
 		}
 	}

@@ -38,6 +38,12 @@ func refuse(format string, args ...any) error { return &Refusal{fmt.Errorf(forma
 // AsRefusal tells a refusal from trouble that passes.
 func AsRefusal(err error) (*Refusal, bool) { return errors.AsType[*Refusal](err) }
 
+// Refused says whether an error is a Refusal.
+func Refused(err error) bool {
+	refusal, _ := AsRefusal(err)
+	return refusal != nil
+}
+
 // Unknown says that it could not be told whether anything stands against a pod. That is no permission.
 type Unknown struct{ error }
 
@@ -54,7 +60,7 @@ func AsUnknown(err error) (*Unknown, bool) { return errors.AsType[*Unknown](err)
 // Replace says what stands against ending the pod old for next: a Refusal, or an Unknown. Nil: nothing that can be known.
 func (r Rehearsal) Replace(ctx context.Context, next, old *corev1.Pod) error {
 	err := r.replace(ctx, next, old)
-	if _, refused := AsRefusal(err); err == nil || refused {
+	if err == nil || Refused(err) {
 		return err
 	}
 	return &Unknown{err}
@@ -79,7 +85,7 @@ func (r Rehearsal) replace(ctx context.Context, next, old *corev1.Pod) error {
 // next, and its own creation will tell.
 func (r Rehearsal) Beside(ctx context.Context, next *corev1.Pod) error {
 	err := judge(r.trial(ctx, next))
-	if _, refused := AsRefusal(err); refused && OverQuota(err) {
+	if Refused(err) && OverQuota(err) {
 		return nil
 	}
 	return err
@@ -92,7 +98,7 @@ func (r Rehearsal) trial(ctx context.Context, next *corev1.Pod) error {
 // admit lets all of admission judge. The old pod exists meanwhile, so that a quota may be full only because of it.
 func (r Rehearsal) admit(ctx context.Context, next, old *corev1.Pod) error {
 	err := judge(r.trial(ctx, next))
-	if _, refused := AsRefusal(err); !refused || !OverQuota(err) {
+	if !Refused(err) || !OverQuota(err) {
 		return err
 	}
 	room, roomErr := r.makesRoom(ctx, next, old)

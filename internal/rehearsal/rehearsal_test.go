@@ -114,7 +114,7 @@ func limits(cpu string) func(*corev1.PodSpec) {
 }
 
 func refusal() OmegaMatcher {
-	return WithTransform(func(err error) bool { _, refused := rehearsal.AsRefusal(err); return refused }, BeTrue())
+	return WithTransform(rehearsal.Refused, BeTrue())
 }
 
 var _ = Describe("A rehearsal", func() {

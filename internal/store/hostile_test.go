@@ -191,7 +191,7 @@ func checkComplete(t *testing.T, what, reading string, found map[string]error, m
 	for _, id := range want {
 		_, there := found[id]
 		theVictim := id == "victim" || id == edgeB
-		if !there && !(theVictim && (maybeUndesired || renamed)) {
+		if !there && (!theVictim || !maybeUndesired && !renamed) {
 			t.Errorf("%s misses %s, as if it was deleted", what, id)
 		}
 	}

@@ -50,7 +50,7 @@ func (s *Store) ListKubernetesProcessors(ctx context.Context) ([]KubernetesProce
 	scan := func(rows pgx.Rows) error {
 		var k KubernetesProcessor
 		err := scanColumns(rows, &k.ID, &k.Namespace, &k.Name, &k.Image, &k.NodeType)
-		if _, err = aboutRow(k.ID, err); err != nil {
+		if ofRow, ofListing := aboutRow(k.ID, err); ofRow == nil && ofListing != nil {
 			return fmt.Errorf("processor %q: %w", k.ID, err)
 		}
 		found = append(found, k)

@@ -43,6 +43,12 @@ func (e *Error) Error() string {
 // As finds an Error in err.
 func As(err error) (*Error, bool) { return errors.AsType[*Error](err) }
 
+// Is says whether an error is about an object that is left aside.
+func Is(err error) bool {
+	aside, _ := As(err)
+	return aside != nil
+}
+
 // check makes the mark an error.
 func check(o client.Object) error {
 	if cause, yes := Of(o); yes {

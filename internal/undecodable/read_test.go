@@ -45,15 +45,18 @@ func TestReadKeepsWhatGoTakes(t *testing.T) {
 			},
 		},
 		"an object where a text belongs": {
-			&doryv1alpha1.Processor{}, `{"metadata":{"name":"a"},"spec":{"image":{"name":"i"},"suspend":true}}`, []string{"spec.image: "},
+			&doryv1alpha1.Processor{}, `{"metadata":{"name":"a"},"spec":{"image":{"name":"i"},"suspend":true}}`,
+			[]string{"spec.image: "},
 			func(o client.Object) bool { return o.(*doryv1alpha1.Processor).Suspended() },
 		},
 		"a list where an object belongs": {
-			&doryv1alpha1.Processor{}, `{"metadata":{"name":"a"},"spec":[{}]}`, []string{"spec: "},
+			&doryv1alpha1.Processor{}, `{"metadata":{"name":"a"},"spec":[{}]}`,
+			[]string{"spec: "},
 			func(o client.Object) bool { return o.GetName() == "a" },
 		},
 		"a number that is too large": {
-			&doryv1alpha1.ProcessorEpoch{}, `{"metadata":{"name":"a"},"spec":{"epoch":99999999999999999999,"holder":"p"}}`, []string{"spec.epoch: "},
+			&doryv1alpha1.ProcessorEpoch{}, `{"metadata":{"name":"a"},"spec":{"epoch":99999999999999999999,"holder":"p"}}`,
+			[]string{"spec.epoch: "},
 			func(o client.Object) bool { return o.(*doryv1alpha1.ProcessorEpoch).Spec.Holder == "p" },
 		},
 		"the status of a move": {
@@ -65,7 +68,8 @@ func TestReadKeepsWhatGoTakes(t *testing.T) {
 			},
 		},
 		"an edge node": {
-			&doryv1alpha1.EdgeNode{}, `{"metadata":{"name":"a","annotations":{"x":"y"}},"spec":{"edgeNodeID":7,"nodeName":"n"}}`, []string{"spec.edgeNodeID: "},
+			&doryv1alpha1.EdgeNode{}, `{"metadata":{"name":"a","annotations":{"x":"y"}},"spec":{"edgeNodeID":7,"nodeName":"n"}}`,
+			[]string{"spec.edgeNodeID: "},
 			func(o client.Object) bool {
 				return o.(*doryv1alpha1.EdgeNode).KubernetesNode() == "n" && o.GetAnnotations()["x"] == "y"
 			},

@@ -1,6 +1,7 @@
 package docs
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -288,7 +289,7 @@ func compile(tb testing.TB, block markdown.Block) error {
 	source := filepath.Join(directory, "main.go")
 	must(tb, os.WriteFile(source, []byte(block.Text), 0o600))
 	if out, err := exec.CommandContext(tb.Context(), "gofmt", "-l", source).CombinedOutput(); err != nil || len(out) > 0 {
-		return fmt.Errorf("not formatted: %s %v", out, err)
+		return fmt.Errorf("not formatted: %s (%w)", out, cmp.Or(err, errors.New("gofmt lists it")))
 	}
 	program := filepath.Join(top, "test", "docs", "program", "main.go")
 	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{program: source}})

@@ -98,14 +98,14 @@ func TestOneUndecodableObjectDoesNotStopTheRest(t *testing.T) {
 			t.Errorf("the status forgets what runs: %+v", p.Status)
 		}
 	})
-	t.Run("one that comes later does not stop the rest either", func(t *testing.T) {
+	t.Run("one that comes later does not stop the rest either", func(_ *testing.T) {
 		w.make("Processor", w.namespace, "later", `{"image":"`+image+`","state":{"checkpointInterval":"2 hours"}}`)
 		w.until("it is told of", func() error { return w.says("later", "Undecodable", "2 hours") })
 		w.must(w.create("after"))
 		w.counts("after", "")
 		w.remove("processors", "later")
 	})
-	t.Run("it goes on when it is mended", func(t *testing.T) {
+	t.Run("it goes on when it is mended", func(_ *testing.T) {
 		w.spoil("processors", "bad", "", `{"spec":{"state":{"checkpointInterval":"2s"}}}`)
 		w.spoil("processorepochs", "fenced", "", `{"spec":{"issuedAt":"2026-01-02T03:04:05Z"}}`)
 		for _, name := range []string{"bad", "fenced"} {
@@ -127,7 +127,7 @@ func TestOneUndecodableObjectDoesNotStopTheRest(t *testing.T) {
 		w.counts("bad", "n1")
 		w.whole("bad", "fenced")
 	})
-	t.Run("it can be deleted", func(t *testing.T) {
+	t.Run("it can be deleted", func(_ *testing.T) {
 		w.spoil("processors", "bad", "", `{"spec":{"state":{"checkpointInterval":"1d"}}}`)
 		w.until("it is told of again", func() error {
 			text, err := get(w.Context(), "http://"+second.metrics+"/metrics")

@@ -51,7 +51,7 @@ var _ = Describe("A move", func() {
 			HaveField("Pause", HaveValue(HaveField("Duration", And(BeNumerically(">", 0), BeNumerically("<", 5*time.Second))))),
 			HaveField("Sequence", HaveValue(Equal(lastOf(s.book.chapters()[0]).N))),
 		), "%+v", m.Status)
-		Expect(kubectl(ctx, "", "-n", namespace, "get", "procmig", name)).To(And(ContainSubstring("Live"), ContainSubstring("Succeeded"), ContainSubstring(second.Node)))
+		Expect(kubectl(ctx, "", "-n", namespace, "get", "procmig", name, "-o", "wide")).To(And(ContainSubstring("Live"), ContainSubstring("Succeeded"), ContainSubstring(second.Node)))
 		Eventually(func(g Gomega) {
 			g.Expect(pods(ctx, g, s.key)).To(ConsistOf(second.Pod))
 			g.Expect(events(ctx, g, namespace, "Processor", s.key.Name)).To(ContainElement(HavePrefix("MigrationSucceeded: ")))

@@ -211,7 +211,7 @@ func (t *trial) undecodable() []attempt {
 // walk visits every node of a schema. A number in a path is an item of a list.
 func walk(schema map[string]any, path []any, visit func(map[string]any, []any)) {
 	visit(schema, path)
-	below := func(schema any, step any) {
+	below := func(schema, step any) {
 		walk(schema.(map[string]any), append(slices.Clone(path), step), visit)
 	}
 	properties, _ := schema["properties"].(map[string]any)

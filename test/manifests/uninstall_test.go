@@ -122,7 +122,7 @@ func script(line string) (string, error) {
 	Expect(os.WriteFile(path, kubeconfig, 0o600)).To(Succeed())
 	root, err := filepath.Abs("../..")
 	Expect(err).NotTo(HaveOccurred())
-	cmd := exec.CommandContext(GinkgoT().Context(), "bash", "-c", line) //nolint:gosec // the lines are this file's
+	cmd := exec.CommandContext(GinkgoT().Context(), "bash", "-c", line)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+path, "PATH="+filepath.Join(root, "bin", "k8s")+":"+os.Getenv("PATH"))
 	out, err := cmd.CombinedOutput()

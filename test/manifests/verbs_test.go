@@ -25,7 +25,7 @@ var _ = Describe("README's verbs of kubectl", Ordered, func() {
 		Expect(admin.Status().Update(ctx, p)).To(Succeed())
 		create(ctx, "apiVersion: v1\nkind: Pod\nmetadata: {name: "+pod+", namespace: default, labels: {dory.io/processor: "+name+"}}\n"+
 			"spec: {containers: [{name: processor, image: a}]}")
-		DeferCleanup(func(ctx context.Context) { _, _ = kubectl("delete", "service", name) }) // The last test made it.
+		DeferCleanup(func(context.Context) { _, _ = kubectl("delete", "service", name) }) // The last test made it.
 	})
 
 	for _, command := range verbs() {

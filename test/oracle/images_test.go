@@ -12,8 +12,10 @@ import (
 
 // TestImages compares the rule of spec.image with the parser that kubelets use: nothing that a kubelet takes may be refused.
 func TestImages(t *testing.T) {
-	parts := []string{"a", "B", "0", "app", "My", ".", "_", "__", "-", "--", "/", ":", ":5000", "@", " ", "localhost", "[::1]", "registry.example",
-		"@sha256:", "@sha512:", "@md5:", strings.Repeat("0123456789abcdef", 2), strings.Repeat("0123456789abcdef", 4), strings.Repeat("a", 127)}
+	parts := []string{
+		"a", "B", "0", "app", "My", ".", "_", "__", "-", "--", "/", ":", ":5000", "@", " ", "localhost", "[::1]", "registry.example",
+		"@sha256:", "@sha512:", "@md5:", strings.Repeat("0123456789abcdef", 2), strings.Repeat("0123456789abcdef", 4), strings.Repeat("a", 127),
+	}
 	taken, refused := 0, 0
 	rapid.Check(t, func(r *rapid.T) {
 		image := strings.Join(rapid.SliceOfN(rapid.SampledFrom(parts), 1, 7).Draw(r, "parts"), "")

@@ -79,7 +79,7 @@ func find(config *doryv1alpha1.ProcessorConfig, s sight) *doryv1alpha1.ConfigObj
 func revision(objects []doryv1alpha1.ConfigObject) string {
 	sum := sha256.New()
 	for _, o := range objects {
-		fmt.Fprintf(sum, "%s %s %s\n", o.Kind, o.Name, o.Hash)
+		sum.Write(fmt.Appendf(nil, "%s %s %s\n", o.Kind, o.Name, o.Hash)) // A hash takes all.
 	}
 	return hex.EncodeToString(sum.Sum(nil)[:8])
 }

@@ -137,7 +137,7 @@ func (w *watches) ensure(ctx context.Context, s scope) error {
 	lifetime, stop := context.WithCancel(w.lifetime)
 	w.running[s] = stop
 	delete(w.grants, s.namespace)
-	go informer.RunWithContext(lifetime)
+	go informer.RunWithContext(lifetime) //nolint:contextcheck // It outlives the look that found out that it is needed.
 	return nil
 }
 

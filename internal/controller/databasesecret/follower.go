@@ -20,7 +20,7 @@ import (
 
 const (
 	// SecretName is the Secret in the operator's namespace that config/manager reads the URL from.
-	SecretName = "dory-database" //nolint:gosec // the name of a Secret is none
+	SecretName = "dory-database"
 	// SecretKey is the key of the URL in it.
 	SecretKey = "url"
 	// DeploymentName is the operator's own.

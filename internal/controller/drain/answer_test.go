@@ -231,8 +231,10 @@ func TestAnswerToWhomADrainDoesNotConcern(t *testing.T) {
 		"no epoch is cached":              {v: given(func(v *view) { v.epoch = nil }), want: "wait Starting after 1s"},
 		"that cannot be decoded":          {v: given(func(v *view) { v.processor, v.epoch, v.aside = nil, nil, "why" }), want: "wait Undecodable"},
 		"whose epoch cannot":              {v: given(func(v *view) { v.epoch, v.aside = nil, "why" }), want: "wait Undecodable"},
-		"that cannot, and does not run": {v: given(func(v *view) { v.processor, v.epoch, v.aside = nil, nil, "why" }, aPod(func(p *corev1.Pod) { p.Status.ContainerStatuses = nil })),
-			want: "go NotStarted"},
+		"that cannot, and does not run": {
+			v:    given(func(v *view) { v.processor, v.epoch, v.aside = nil, nil, "why" }, aPod(func(p *corev1.Pod) { p.Status.ContainerStatuses = nil })),
+			want: "go NotStarted",
+		},
 		"that cannot, and is ending": {v: given(func(v *view) { v.processor, v.epoch, v.aside = nil, nil, "why" }, aPod(func(p *corev1.Pod) { deleted(p) })), want: "go Terminating"},
 		"left over by a move": {v: given(aPod(func(p *corev1.Pod) {
 			delete(p.Labels, doryv1alpha1.LabelEpoch)

@@ -113,7 +113,7 @@ func (r *Migratable) lookAtAll(ctx context.Context, nodes []*corev1.Node) (ctrl.
 		}
 		// No news of nodes is one about what the API server takes.
 		one, err := r.look(ctx, &list.Items[i], nodes, trialRefresh)
-		if _, aside := undecodable.As(err); aside {
+		if undecodable.Is(err) {
 			continue
 		}
 		if err != nil {

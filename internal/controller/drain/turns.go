@@ -185,7 +185,7 @@ func (t *Turns) active(ctx context.Context) ([]Mover, error) {
 	}
 	for uid, a := range t.granted {
 		m, err := lookup.Get[doryv1alpha1.ProcessorMigration](ctx, t.reader, a.Key)
-		if _, aside := undecodable.As(err); aside {
+		if undecodable.Is(err) {
 			delete(t.granted, uid)
 			continue
 		}

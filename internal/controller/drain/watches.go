@@ -105,7 +105,7 @@ func (r *Reconciler) fromPod(ctx context.Context, o client.Object) []reconcile.R
 	}
 	if name := p.Labels[doryv1alpha1.LabelMigration]; name != "" && p.Spec.NodeName == "" {
 		m, err := lookup.Get[doryv1alpha1.ProcessorMigration](ctx, r.client, types.NamespacedName{Namespace: p.Namespace, Name: name})
-		if _, aside := undecodable.As(err); err != nil && !aside {
+		if err != nil && !undecodable.Is(err) {
 			log.FromContext(ctx).Error(err, "finding the move of a pod that has no node", "pod", client.ObjectKeyFromObject(p))
 		}
 		if m != nil && m.Status.SourceNode != "" {

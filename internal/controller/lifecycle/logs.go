@@ -42,7 +42,7 @@ func logReady(ctx context.Context, before, after *doryv1alpha1.Processor) {
 // usersMistake says whether all that went wrong is that the API server refuses what the spec, or the namespace, makes of it:
 // a ServiceAccount that is missing, a quota, a policy. It is no fault of the operator's, and the condition says it.
 func usersMistake(err error) bool {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // What is wrapped is looked at one by one.
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, each := range joined.Unwrap() {
 			if !usersMistake(each) {
 				return false
@@ -58,6 +58,6 @@ func usersMistake(err error) bool {
 
 // noNamespace says that there is none any more.
 func noNamespace(err error) bool {
-	status, ok := err.(apierrors.APIStatus) //nolint:errorlint // It is unwrapped already.
+	status, ok := err.(apierrors.APIStatus)
 	return ok && apierrors.IsNotFound(err) && status.Status().Details != nil && status.Status().Details.Kind == "namespaces"
 }

@@ -152,7 +152,12 @@ func (a *Readiness) ask(ctx context.Context, url string) (code int, said string,
 
 // reasonIn is what a JSON answer gives as its reason, or else all of it.
 func reasonIn(body []byte) string {
-	var answer struct{ Reason, Error, Message, Detail string }
+	var answer struct {
+		Reason  string `json:"reason"`
+		Error   string `json:"error"`
+		Message string `json:"message"`
+		Detail  string `json:"detail"`
+	}
 	if json.Unmarshal(body, &answer) == nil {
 		if reason := cmp.Or(answer.Reason, answer.Error, answer.Message, answer.Detail); reason != "" {
 			return reason

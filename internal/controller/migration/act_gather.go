@@ -134,7 +134,7 @@ func (r *Reconciler) save(ctx context.Context, o *observation, _ decision) error
 // keep makes a state durable. What can never be kept is told and not tried for ever.
 func (r *Reconciler) keep(ctx context.Context, o *observation, state *statexfer.State) error {
 	err := r.checkpoints.Save(ctx, o.processor, o.epoch, state)
-	if err == nil || !(permanent(err) || errors.Is(err, statestore.ErrBehind)) {
+	if err == nil || !permanent(err) && !errors.Is(err, statestore.ErrBehind) {
 		return err
 	}
 	r.events.unkept(o, err)

@@ -42,7 +42,7 @@ func judge(t *trouble) *verdict {
 		if rehearsal.OverQuota(t.err) {
 			v.reason = ReasonTargetOverQuota
 		}
-		if _, refused := rehearsal.AsRefusal(t.err); refused {
+		if rehearsal.Refused(t.err) {
 			v.final = true // The source is not ended for it, and who asked may ask again.
 		}
 		if errors.Is(t.err, errStateMissing) {

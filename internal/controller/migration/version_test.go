@@ -174,7 +174,7 @@ var _ = Describe("The version that runs", func() {
 	})
 
 	DescribeTable("is not ended by StopAndCopy for a target that is refused",
-		func(template string, says string) {
+		func(template, says string) {
 			startOperator()
 			p := apply(namespace, moves(doryv1alpha1.MigrationStopAndCopy))
 			source := holder(p)
