@@ -192,7 +192,7 @@ func takes(node *corev1.Node, instance *corev1.Pod) bool {
 	if node.Spec.Unschedulable || node.DeletionTimestamp != nil || !nodeReady(node) || leaving(node, nil, false).yes() {
 		return false
 	}
-	return pod.Excluded(instance, node) == ""
+	return pod.Excluded(instance, node) == "" && pod.Tolerates(instance, node)
 }
 
 func nodeReady(node *corev1.Node) bool {

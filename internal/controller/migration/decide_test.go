@@ -223,6 +223,10 @@ func TestDecideWhoMayBegin(t *testing.T) {
 		"the node is tainted": {given(with("m", 0, node("n2")), target("n2", func(n *corev1.Node) {
 			n.Spec.Taints = []corev1.Taint{{Key: "team", Effect: corev1.TaintEffectNoSchedule}}
 		})), "enter-rolled-back TargetNodeExcluded"},
+		"the node is cordoned, which may pass": {given(with("m", 0, node("n2")), target("n2", func(n *corev1.Node) {
+			n.Spec.Unschedulable = true
+			n.Spec.Taints = []corev1.Taint{{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule}}
+		})), "ask-source"},
 		"the node is another than the template names": {given(with("m", 0, node("n2")), target("n2"), template(`{"nodeName":"n1"}`), current), "enter-rolled-back TargetNodeExcluded"},
 		"that template does not run yet":              {given(with("m", 0, node("n2")), target("n2"), template(`{"nodeName":"n1"}`)), "ask-source"},
 		"the edge node is unknown": {given(with("m", 0), func(o *observation) {
