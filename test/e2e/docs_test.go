@@ -117,12 +117,15 @@ func shell(ctx context.Context, script string) (string, error) {
 	Expect(err).NotTo(HaveOccurred())
 	paths := strings.Fields(string(caches))
 	Expect(paths).To(HaveLen(3))
+	home, err := os.MkdirTemp("", "reader-") // The test's own would be another clean-up, which a clean-up must not ask for.
+	Expect(err).NotTo(HaveOccurred())
+	defer func() { _ = os.RemoveAll(home) }()
 	ctx, cancel := context.WithTimeout(ctx, timeToFollow)
 	defer cancel()
 	command := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-O", "expand_aliases")
 	command.Dir = root
 	command.Stdin = strings.NewReader(script)
-	command.Env = append(os.Environ(), "HOME="+GinkgoT().TempDir(), "PATH="+filepath.Join(root, "bin", "k8s")+":"+os.Getenv("PATH"),
+	command.Env = append(os.Environ(), "HOME="+home, "PATH="+filepath.Join(root, "bin", "k8s")+":"+os.Getenv("PATH"),
 		"GOPATH="+paths[0], "GOCACHE="+paths[1], "GOMODCACHE="+paths[2])
 	out, err := command.CombinedOutput()
 	GinkgoWriter.Println(string(out))
