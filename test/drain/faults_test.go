@@ -321,10 +321,13 @@ func TestADrainWhileAnUpdateIsUnderWay(t *testing.T) {
 		})
 	})
 	w.drained("n1")
-	pod := w.counts("a", "n1")
-	if got := pod.Spec.Containers[0].Env; !slices.ContainsFunc(got, func(e corev1.EnvVar) bool { return e.Value == "3ms" }) {
-		t.Errorf("pod %s has the environment %v", pod.Name, got)
-	}
+	w.until("the Update is made where the processor is now", func() error {
+		pod := w.counts("a", "n1")
+		if got := pod.Spec.Containers[0].Env; !slices.ContainsFunc(got, func(e corev1.EnvVar) bool { return e.Value == "3ms" }) {
+			return fmt.Errorf("pod %s has the environment %v", pod.Name, got)
+		}
+		return nil
+	})
 	w.whole("a")
 }
 
