@@ -37,6 +37,8 @@ var _ = Describe("kubectl drain", Serial, func() {
 			g.Expect(updated(get(ctx, g, old.key))).To(HaveField("Reason", doryv1alpha1.ReasonUpdateRolledBack))
 			g.Expect(pods(ctx, g, old.key)).To(ConsistOf(old.first.Pod))
 		}).WithContext(ctx).WithTimeout(timeToMove).Should(Succeed())
+		refused := list[doryv1alpha1.ProcessorMigrationList](ctx, Default, namespace).Items
+		Expect(refused).To(HaveLen(1))
 
 		kubectl(ctx, "", "drain", cloudNode)
 		var after []doryv1alpha1.ProcessorInstance
@@ -44,7 +46,11 @@ var _ = Describe("kubectl drain", Serial, func() {
 			moved := s.worksOn(ctx, s.first.Epoch)
 			Expect(moved.Node).To(Equal(otherCloudNode))
 			s.book.isWhole(ctx)
-			s.seen.hasSeen(s.first.Pod, moved.Pod)
+			if s.key == old.key {
+				s.seen.hasSeen(s.first.Pod, refused[0].Status.TargetPod, moved.Pod)
+			} else {
+				s.seen.hasSeen(s.first.Pod, moved.Pod)
+			}
 			after = append(after, moved)
 			AddReportEntry("pause", s.book.pauses())
 		}
