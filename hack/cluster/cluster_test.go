@@ -144,6 +144,12 @@ func (s *suite) pods(t *testing.T) {
 			t.Errorf("logs of %s: %s", pod, out)
 		}
 	}
+	for _, bridge := range []string{"dory-cloud-1", "dory-cloud-2", "dory-edge-1"} {
+		// 3 is NET_ADDR_SET: the address is the bridge's own, and no port's that may go while another pod remembers it.
+		if kind, err := os.ReadFile("/sys/class/net/" + bridge + "/addr_assign_type"); err != nil || strings.TrimSpace(string(kind)) != "3" {
+			t.Errorf("the hardware address of bridge %s is of kind %q, %v, want 3", bridge, kind, err)
+		}
+	}
 	url := strings.TrimSpace(s.cluster("database-url"))
 	if out := s.must("", "psql", url, "-tAc", "SELECT current_user"); strings.TrimSpace(out) != "dory" {
 		t.Errorf("the database's user: %s", out)

@@ -39,6 +39,7 @@ var _ = Describe("The documents, followed to the letter", Serial, func() {
 			for _, node := range []string{cloudNode, otherCloudNode} {
 				uncordon(ctx, node)
 			}
+			operatorsAreApartAgain(ctx)
 			approveDeletions(ctx, "first")
 		})
 		follow(ctx, "README.md")
@@ -69,7 +70,8 @@ var _ = Describe("The documents, followed to the letter", Serial, func() {
 	It("have samples that run as they are", func(ctx context.Context) {
 		out, err := shell(ctx, "kubectl apply --server-side -k config/samples")
 		DeferCleanup(func(ctx context.Context) {
-			out, err := shell(ctx, "kubectl delete -k config/samples --ignore-not-found --wait=true --timeout=90s; kubectl delete configmap,processorepoch --all --field-selector metadata.name!=kube-root-ca.crt")
+			out, err := shell(ctx, "kubectl delete -k config/samples --ignore-not-found --wait=true --timeout=90s; "+
+				"kubectl delete processorepoch --all; kubectl delete configmap --field-selector metadata.name!=kube-root-ca.crt")
 			Expect(err).NotTo(HaveOccurred(), out)
 		})
 		Expect(err).NotTo(HaveOccurred(), out)

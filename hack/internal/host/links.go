@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -32,6 +33,10 @@ func links(ctx context.Context) ([]link, error) {
 }
 
 // EnsureBridge makes a bridge, gives it the addresses that it lacks and sets it up.
+//
+// Its hardware address is fixed. A bridge without one takes the lowest of its ports', another one each time such a port comes or
+// goes. A pod that goes on talking to the API server's Service then keeps the former address of its gateway for good (what the
+// Service's address translation rewrites gets through all the same, and confirms it), and reaches nothing else on the host.
 func EnsureBridge(ctx context.Context, name string, addresses ...netip.Prefix) error {
 	all, err := links(ctx)
 	if err != nil {
@@ -44,6 +49,11 @@ func EnsureBridge(ctx context.Context, name string, addresses ...netip.Prefix) e
 		}
 		all, i = append(all, link{}), len(all)
 	}
+	if len(addresses) > 0 {
+		if _, err := Run(ctx, "ip", "link", "set", name, "address", hardwareAddress(addresses[0].Addr()).String()); err != nil {
+			return err
+		}
+	}
 	for _, address := range addresses {
 		if all[i].has(address.Addr()) {
 			continue
@@ -54,6 +64,12 @@ func EnsureBridge(ctx context.Context, name string, addresses ...netip.Prefix) e
 	}
 	_, err = Run(ctx, "ip", "link", "set", name, "up")
 	return err
+}
+
+// hardwareAddress makes one out of an IPv4 address, in the range that is free for local use.
+func hardwareAddress(a netip.Addr) net.HardwareAddr {
+	four := a.As4()
+	return append(net.HardwareAddr{0x02, 0x00}, four[:]...)
 }
 
 func (l link) has(a netip.Addr) bool {

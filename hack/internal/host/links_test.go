@@ -27,3 +27,9 @@ func TestOverlapping(t *testing.T) {
 		}
 	}
 }
+
+func TestHardwareAddress(t *testing.T) {
+	if got := hardwareAddress(netip.MustParseAddr("10.83.1.1")).String(); got != "02:00:0a:53:01:01" {
+		t.Errorf("%s", got)
+	}
+}
