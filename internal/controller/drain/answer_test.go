@@ -159,6 +159,16 @@ func stopAndCopy(m *doryv1alpha1.ProcessorMigration) {
 	m.Spec.Strategy, m.Status.Strategy = doryv1alpha1.MigrationStopAndCopy, doryv1alpha1.MigrationStopAndCopy
 }
 
+// stopAndCopyWanted is a restart that has not begun.
+func stopAndCopyWanted(m *doryv1alpha1.ProcessorMigration) {
+	m.Spec.Strategy = doryv1alpha1.MigrationStopAndCopy
+}
+
+// restarts is a processor that moves by a restart.
+func restarts(v *view) {
+	v.processor.Spec.Migration = &doryv1alpha1.ProcessorMigrationPolicy{Strategy: doryv1alpha1.MigrationStopAndCopy}
+}
+
 func cancelled(m *doryv1alpha1.ProcessorMigration) { m.Spec.Cancel = new(true) }
 
 func misled(m *doryv1alpha1.ProcessorMigration) {

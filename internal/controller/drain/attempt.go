@@ -108,11 +108,21 @@ func (v *view) stops(attempt *doryv1alpha1.ProcessorMigration) bool {
 	return cmp.Or(attempt.Spec.Strategy, v.processor.MigrationStrategy()) == doryv1alpha1.MigrationStopAndCopy
 }
 
-// mayStop says whether the next attempt can be one that ends the instance first.
+// mayStop says whether the next attempt, or the one that waits, can be one that ends the instance first.
 func (v *view) mayStop() bool {
 	attempts := v.attempts()
 	failed := len(attempts) > 0 && attempts[len(attempts)-1].Ended()
-	return failed || v.processor.MigrationStrategy() == doryv1alpha1.MigrationStopAndCopy || v.moveless() != nil
+	waiting := v.waiting()
+	return failed || waiting != nil && v.stops(waiting) || v.processor.MigrationStrategy() == doryv1alpha1.MigrationStopAndCopy || v.moveless() != nil
+}
+
+// waiting is the last attempt, if it has not ended; nil where there is none.
+func (v *view) waiting() *doryv1alpha1.ProcessorMigration {
+	attempts := v.attempts()
+	if len(attempts) == 0 || attempts[len(attempts)-1].Ended() {
+		return nil
+	}
+	return attempts[len(attempts)-1]
 }
 
 // proceed says what comes after the attempts that there are: another one is made, unless none can help.

@@ -16,15 +16,19 @@ import (
 const stuckPatience = 30 * time.Second
 
 // displace has the drain's own move take the place of one that was made for something else and finds no node. Nothing was
-// handed over yet, so nothing is lost.
+// handed over yet, so nothing is lost. What could not get through either takes no other's place: least of all a restart, which
+// ends an instance that works.
 func (v *view) displace(m *doryv1alpha1.ProcessorMigration) (conclusion, bool) {
 	why, stuck := v.strangerIsStuck(m)
 	if !stuck {
 		return conclusion{}, false
 	}
-	c := v.proceed()
-	if c.attempt == nil && c.Reason != ReasonQueued {
+	c := v.next()
+	switch waiting := v.waiting(); {
+	case c.attempt == nil && c.Reason != ReasonQueued:
 		return conclusion{}, false // Nothing would come after it.
+	case c.attempt == nil && waiting != nil && v.stops(waiting) && placeless(v.processor, v.pod.Spec.NodeName, v.nodes) != nil:
+		return conclusion{}, false // What waits would end the instance, and start it nowhere.
 	}
 	c.displaces = &cancellation{
 		migration: m, processor: v.processor, supersededBy: fmt.Sprintf("the drain of pod %s off node %s", v.pod.Name, v.pod.Spec.NodeName), reason: EventSuperseded,

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 )
@@ -23,6 +24,8 @@ func TestAMoveThatFindsNoNodeGivesWayToADrain(t *testing.T) {
 			}}, details...)...))
 		}
 	}
+	noOther := func(v *view) { v.nodes = v.nodes[:1] }
+	claimed := foretold(metav1.ConditionTrue, doryv1alpha1.ReasonRestartOnly)
 	const gives = "wait Queued make 1 instead of m3"
 	for name, test := range map[string]struct {
 		v    *view
@@ -43,6 +46,14 @@ func TestAMoveThatFindsNoNodeGivesWayToADrain(t *testing.T) {
 		"it is called off already":                {given(manual(31*second, "", cancelled), nowhere), "wait Moving"},
 		"no one waits":                            {given(manual(31*second, ""), nowhere, func(v *view) { v.settled = true }), "wait Moving"},
 		"the drain's own waits already":           {given(attempt(1, second), manual(31*second, ""), nowhere), "wait Queued instead of m3"},
+		"a restart takes its place":               {given(manual(31*second, ""), nowhere, claimed), "wait FallingBack make 1 StopAndCopy instead of m3"},
+		"a restart would find no node either":     {given(manual(31*second, ""), nowhere, claimed, noOther), "wait Moving"},
+		"a restart by the spec would find none":   {given(manual(31*second, ""), nowhere, restarts, noOther), "wait Moving"},
+		"a restart after what failed, and none":   {given(attempt(1, 90*second, failed(0, "TargetHasNoHandoff")), manual(31*second, ""), nowhere, noOther), "wait Moving"},
+		"a restart after what failed":             {given(attempt(1, 90*second, failed(0, "TargetHasNoHandoff")), manual(31*second, ""), nowhere), "wait FallingBack make 2 StopAndCopy instead of m3"},
+		"a restart waits already, and finds none": {given(attempt(1, second, stopAndCopyWanted), manual(31*second, ""), nowhere, noOther), "wait Moving"},
+		"the spec names the edge node":            {given(manual(31*second, ""), nowhere, aProcessor(func(p *doryv1alpha1.Processor) { p.Spec.Placement = &doryv1alpha1.ProcessorPlacement{EdgeNode: "e1"} })), "wait Moving"},
+		"the spec names the node":                 {given(manual(31*second, ""), nowhere, pinnedTo("n1")), "wait Moving"},
 		"the drain's own has to wait for a while": {given(attempt(1, 5*second, failed(0, "StateRefused")), manual(31*second, ""), nowhere), "wait Moving"},
 	} {
 		t.Run(name, func(t *testing.T) {
