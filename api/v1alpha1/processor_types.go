@@ -156,12 +156,13 @@ type ProcessorSpec struct {
 }
 
 // More than 7 requests or limits would make the rules below dearer than the API server allows: it reckons with
-// quantities as long as a whole request. A quantity that cannot be parsed must not get in, or it breaks typed lists.
+// quantities as long as a whole request. A quantity that cannot be parsed must not get in, or it breaks typed lists. The text is
+// bounded before it is parsed, in each rule: the API server would compute on 1e-999999999 for hours, as the operator would.
 
 // ProcessorResources are the compute resources of the processor's container.
-// +kubebuilder:validation:XValidation:rule="!has(self.requests) || self.requests.all(k, isQuantity(string(self.requests[k])) && !string(self.requests[k]).startsWith('-'))",message="requests must be quantities of zero or more, such as 500m or 2Gi"
-// +kubebuilder:validation:XValidation:rule="!has(self.limits) || self.limits.all(k, isQuantity(string(self.limits[k])) && !string(self.limits[k]).startsWith('-'))",message="limits must be quantities of zero or more, such as 500m or 2Gi"
-// +kubebuilder:validation:XValidation:rule="!has(self.requests) || !has(self.limits) || self.requests.all(k, !(k in self.limits) || !quantity(string(self.requests[k])).isGreaterThan(quantity(string(self.limits[k]))))",message="a request must not exceed its limit"
+// +kubebuilder:validation:XValidation:rule="!has(self.requests) || self.requests.all(k, [string(self.requests[k])].all(q, q.size() <= 32 && !q.matches('[eE][+-]?[0-9]{3}') && isQuantity(q) && !q.startsWith('-')))",message="requests must be quantities of zero or more, such as 500m or 2Gi, in at most 32 characters and with at most 2 digits of exponent"
+// +kubebuilder:validation:XValidation:rule="!has(self.limits) || self.limits.all(k, [string(self.limits[k])].all(q, q.size() <= 32 && !q.matches('[eE][+-]?[0-9]{3}') && isQuantity(q) && !q.startsWith('-')))",message="limits must be quantities of zero or more, such as 500m or 2Gi, in at most 32 characters and with at most 2 digits of exponent"
+// +kubebuilder:validation:XValidation:rule="!has(self.requests) || !has(self.limits) || self.requests.all(k, !(k in self.limits) || ![self.requests[k], self.limits[k]].all(q, string(q).size() <= 32 && !string(q).matches('[eE][+-]?[0-9]{3}')) || !quantity(string(self.requests[k])).isGreaterThan(quantity(string(self.limits[k]))))",message="a request must not exceed its limit"
 type ProcessorResources struct {
 	// requests are what the scheduler reserves, by resource name: at most 7 quantities of zero or more, such as cpu: 500m or
 	// memory: 2Gi, none above its limit. If resources is set, what is not named here is not reserved.

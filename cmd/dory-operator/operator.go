@@ -78,6 +78,7 @@ func newManager(opts options) (ctrl.Manager, error) {
 		return nil, fmt.Errorf("finding the API server (in a cluster, by --kubeconfig or by KUBECONFIG): %w", err)
 	}
 	config.QPS = -1 // The API server's own priority and fairness is the limit; a client-side one would only add latency.
+	config.Wrap(undecodable.WrapTransport)
 	scheme, err := newScheme()
 	if err != nil {
 		return nil, err
@@ -104,7 +105,7 @@ func newManager(opts options) (ctrl.Manager, error) {
 	}
 	_, err = manager.GetRESTMapper().RESTMapping(doryv1alpha1.GroupVersion.WithKind("Processor").GroupKind())
 	if meta.IsNoMatchError(err) {
-		return nil, fmt.Errorf("the CRDs are not there, `kubectl apply --server-side -k config/foundation` makes them: %w", err)
+		return nil, fmt.Errorf("the CRDs are not there, `make install`, or the commands of docs/install.md, make them: %w", err)
 	}
 	return manager, nil // Whatever else is wrong with the API server, it is tried again.
 }

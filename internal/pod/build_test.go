@@ -220,6 +220,8 @@ func TestBuildRefusesABadOverlay(t *testing.T) {
 	for name, test := range map[string]struct{ overlay, want string }{
 		"unknown field":      {`{"contaners":[]}`, "contaners"},
 		"wrong type":         {`{"hostNetwork":"yes"}`, "hostNetwork"},
+		"endless quantity":   {`{"containers":[{"name":"processor","resources":{"requests":{"cpu":"1e-999999999"}}}]}`, `containers[0].resources.requests.cpu: the exponent of "1e-999999999"`},
+		"endless, not ours":  {`{"volumes":[{"name":"v","ephemeral":{"volumeClaimTemplate":{"spec":{"resources":{"requests":{"storage":"1e999"}}}}}}]}`, "1e999"},
 		"not an object":      {`[1]`, "spec.podTemplate.spec"},
 		"processor removed":  {`{"containers":[{"$patch":"replace"},{"name":"other","image":"x"}]}`, `removes the container "processor"`},
 		"container unnnamed": {`{"containers":[{"image":"x"}]}`, "name"},

@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	kjson "sigs.k8s.io/json"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/quantity"
 )
 
 // overlay merges the template over the generated pod.
@@ -37,6 +39,9 @@ func mergeSpec(generated corev1.PodSpec, patch []byte) (*corev1.PodSpec, error) 
 	}
 	merged, err := strategicpatch.StrategicMergePatch(original, patch, corev1.PodSpec{})
 	if err != nil {
+		return nil, err
+	}
+	if err := quantity.InJSON(merged, reflect.TypeFor[corev1.PodSpec]()); err != nil {
 		return nil, err
 	}
 	spec := &corev1.PodSpec{}

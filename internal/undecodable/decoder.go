@@ -26,6 +26,7 @@ type decoder struct{ whole runtime.Decoder }
 
 // Decode implements runtime.Decoder.
 func (d decoder) Decode(data []byte, defaults *schema.GroupVersionKind, into runtime.Object) (runtime.Object, *schema.GroupVersionKind, error) {
+	data = defuse(data)
 	object, kind, err := d.whole.Decode(data, defaults, into)
 	if err == nil {
 		return object, kind, nil

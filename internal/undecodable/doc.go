@@ -9,5 +9,7 @@
 //   - No write of a marked object leaves the operator.
 //   - LeaveAside ends a pass of a reconciler that met one, without a word: internal/controller/leftaside has told about it.
 //
+// A quantity that Go could only decode in hours counts for one that it cannot: WrapTransport and the decoder of Informers see to it.
+//
 // What can be decoded is decoded as ever, in one go: an object is only taken apart after that failed.
 package undecodable

@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	kjson "sigs.k8s.io/json"
+
+	"github.com/dory-io/dory/internal/quantity"
 )
 
 const (
@@ -27,6 +30,7 @@ type fault struct {
 // read decodes JSON into an object. What it does not take is left out, and the object marked. An error is about what
 // nothing can be without: its metadata.
 func read(raw []byte, into client.Object) error {
+	raw = quantity.Defuse(raw, reflect.TypeOf(into))
 	kind := into.GetObjectKind().GroupVersionKind()
 	refused := unmarshal(raw, into)
 	if refused == nil {
@@ -101,6 +105,9 @@ func prune(value any, path string, attempt func(any) error, faults *[]fault) (ke
 			}
 		}
 		return left, true
+	}
+	if value == quantity.Defused {
+		err = quantity.ErrDefused
 	}
 	*faults = append(*faults, fault{path, err})
 	return nil, false

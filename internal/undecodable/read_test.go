@@ -2,7 +2,11 @@ package undecodable
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -42,6 +46,14 @@ func TestReadKeepsWhatGoTakes(t *testing.T) {
 			[]string{"spec.port: ", "spec.env[1].valueFrom.resourceFieldRef.divisor: "},
 			func(o client.Object) bool {
 				return len(o.(*doryv1alpha1.Processor).Spec.Env) == 2 && o.(*doryv1alpha1.Processor).Spec.Port == 0
+			},
+		},
+		"quantities that Go computes on for hours": {
+			&doryv1alpha1.Processor{},
+			`{"metadata":{"name":"a","annotations":{"a":"1e-999999999"}},"spec":{"resources":{"requests":{"cpu":"1e-999999999","memory":"1Gi"}},"env":[{"name":"B","valueFrom":{"resourceFieldRef":{"divisor":"1e999999999"}}}]}}`,
+			[]string{"spec.env[0].valueFrom.resourceFieldRef.divisor: the quantity is not parsed", "spec.resources.requests.cpu: the quantity is not parsed"},
+			func(o client.Object) bool {
+				return o.GetAnnotations()["a"] == "1e-999999999" && o.(*doryv1alpha1.Processor).Spec.Resources.Requests.Memory().String() == "1Gi"
 			},
 		},
 		"an object where a text belongs": {
@@ -144,6 +156,25 @@ func TestDecoder(t *testing.T) {
 			t.Errorf("%+v", decoded)
 		}
 	})
+	t.Run("a quantity that Go computes on for hours", func(t *testing.T) {
+		object := `{"apiVersion":"dory.io/v1alpha1","kind":"Processor","metadata":{"name":"b"},"spec":{"resources":{"limits":{"cpu":"1e-999999999"}}}}`
+		for _, text := range []string{object, `{"apiVersion":"dory.io/v1alpha1","kind":"ProcessorList","metadata":{},"items":[` + object + `]}`} {
+			var into runtime.Object
+			if text != object {
+				into = &doryv1alpha1.ProcessorList{}
+			}
+			decoded, _, err := d.Decode([]byte(text), nil, into)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if list, ok := decoded.(*doryv1alpha1.ProcessorList); ok {
+				decoded = &list.Items[0]
+			}
+			if _, yes := Of(decoded.(client.Object)); !yes {
+				t.Errorf("%+v", decoded)
+			}
+		}
+	})
 	t.Run("what is no object of ours", func(t *testing.T) {
 		for _, text := range []string{`{"apiVersion":"v1","kind":"Pod","spec":[]}`, `{"apiVersion":"dory.io/v1alpha1","kind":"Other"}`, `<html>`} {
 			if _, _, err := d.Decode([]byte(text), nil, nil); err == nil {
@@ -151,6 +182,35 @@ func TestDecoder(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A client that reads past the caches decodes what it is answered, and a watch must not wait for its end.
+func TestWrapTransport(t *testing.T) {
+	bomb := `{"apiVersion":"dory.io/v1alpha1","kind":"Processor","metadata":{"name":"b"},"spec":{"resources":{"limits":{"cpu":"1e-999999999"}}}}`
+	for target, want := range map[string]bool{
+		"/apis/dory.io/v1alpha1/namespaces/n/processors/b": true, "/apis/dory.io/v1alpha1/processors?watch=false": true,
+		"/apis/dory.io/v1alpha1/processors?watch=true": false, "/apis/dory.io/v1alpha1/processors?watch=1": false, "/api/v1/pods": false,
+	} {
+		server := WrapTransport(answers(bomb))
+		response, err := server.RoundTrip(httptest.NewRequestWithContext(t.Context(), http.MethodGet, target, http.NoBody))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		if err = errors.Join(err, response.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if defused := !strings.Contains(string(body), "1e-999999999"); defused != want {
+			t.Errorf("%s: %s", target, body)
+		}
+	}
+}
+
+// answers is an API server with one answer.
+type answers string
+
+func (a answers) RoundTrip(*http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(string(a)))}, nil
 }
 
 func testDecoder(tb testing.TB) runtime.Decoder {

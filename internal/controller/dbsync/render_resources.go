@@ -5,6 +5,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/quantity"
 )
 
 // The contract's defaults of the section resources.
@@ -61,7 +62,7 @@ func (s *section) gpus() *resource.Quantity {
 	case given == "":
 		given = defaultGPUs
 	}
-	gpus, err := resource.ParseQuantity(given)
+	gpus, err := quantity.Parse(given)
 	if whole, exact := gpus.AsInt64(); err != nil || !exact || whole < 1 {
 		s.problem("%s is %q, expected a whole number of GPUs, 1 or more", s.at("gpu_limit"), shorten(given))
 		return nil

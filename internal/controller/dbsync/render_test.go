@@ -269,6 +269,8 @@ func TestRenderSaysWhatIsWrong(t *testing.T) {
 		"no quantity":        {rowWith(config(`{"resources": {"cpu_request": "much"}}`)), []string{template, `resources.cpu_request is "much"`, `such as "500m"`}},
 		"negative":           {rowWith(config(`{"resources": {"memory_request": "-1Gi"}}`)), []string{`resources.memory_request is "-1Gi"`, "zero or more"}},
 		"a number":           {rowWith(config(`{"resources": {"cpu_limit": 2}}`)), []string{"resources.cpu_limit is 2 (a number), expected a quantity in quotes"}},
+		"an endless one":     {rowWith(config(`{"resources": {"cpu_request": "1e-999999999"}}`)), []string{template, `resources.cpu_request is "1e-999999999"`}},
+		"an endless GPU":     {rowWith(config(`{"resources": {"gpu_required": true, "gpu_limit": "1e999999999"}}`)), []string{template, `resources.gpu_limit is "1e999999999"`}},
 		"above the limit":    {rowWith(config(`{"resources": {"cpu_request": "3", "cpu_limit": "2"}}`)), []string{"resources.cpu_request is 3, above resources.cpu_limit, which is 2", "raise the other"}},
 		"above the default":  {rowWith(config(`{"resources": {"memory_request": "3Gi"}}`)), []string{"resources.memory_request is 3Gi, above resources.memory_limit, which is 2Gi"}},
 		"a GPU in part":      {rowWith(config(`{"resources": {"gpu_required": true, "gpu_limit": "500m"}}`)), []string{`resources.gpu_limit is "500m"`, "whole number"}},

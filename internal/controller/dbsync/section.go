@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/dory-io/dory/internal/message"
+	"github.com/dory-io/dory/internal/quantity"
 )
 
 // maxShown is how much of a wrong value an error repeats, in bytes.
@@ -159,7 +160,7 @@ func (s *section) quantity(key, standard string) resource.Quantity {
 		s.wrong(key, raw, fmt.Sprintf("a quantity in quotes, such as %q", standard))
 		return fallback
 	}
-	value, err := resource.ParseQuantity(text)
+	value, err := quantity.Parse(text)
 	if err != nil || value.Sign() < 0 {
 		s.wrong(key, raw, fmt.Sprintf("a quantity of zero or more, such as %q", standard))
 		return fallback
