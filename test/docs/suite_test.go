@@ -85,7 +85,7 @@ func startWorld(environment *envtest.Environment) (stop func(), err error) {
 
 // furnish installs Dory and makes the objects of furniture.yaml.
 func furnish() error {
-	for _, part := range []string{"foundation", "default"} {
+	for _, part := range []string{"guard", "foundation", "default"} {
 		if _, err := kubectl("", "apply", "--server-side", "-k", filepath.Join(root, "config", part)); err != nil {
 			return err
 		}

@@ -36,10 +36,15 @@ var _ = Describe("config/foundation", func() {
 		stays, err := kubectl("kustomize", filepath.Join(configDir, "foundation"))
 		Expect(err).NotTo(HaveOccurred(), stays)
 		goes := build(defaultKustomization())
-		for _, what := range []string{"kind: CustomResourceDefinition", "kind: Namespace\n", "name: dory-processor\n", "name: dory-deletion-guard"} {
+		for _, what := range []string{"kind: CustomResourceDefinition", "kind: Namespace\n", "name: dory-processor\n"} {
 			Expect(stays).To(ContainSubstring(what))
 			Expect(goes).NotTo(ContainSubstring(what))
 		}
+		guard, err := kubectl("kustomize", filepath.Join(configDir, "guard"))
+		Expect(err).NotTo(HaveOccurred(), guard)
+		Expect(guard).To(ContainSubstring("name: dory-deletion-guard"))
+		Expect(stays+goes).NotTo(ContainSubstring("dory-deletion-guard"), "or it is deleted with what it guards")
+		stays += "\n---\n" + guard
 		Expect(strings.Count(stays, "argocd.argoproj.io/sync-options: Prune=false,Delete=false")).
 			To(Equal(strings.Count(stays, "\n---\n")+1), "tools that prune leave each of them alone")
 	})
@@ -83,11 +88,22 @@ var _ = Describe("config/foundation", func() {
 		}
 	})
 
-	It("survives being deleted as it was applied, with a word for each of them", func() {
-		out, err := kubectl("delete", "--dry-run=server", "-k", filepath.Join(configDir, "foundation"))
-		Expect(err).To(HaveOccurred())
-		for _, name := range []string{"crd processors.dory.io", "crd processorepochs.dory.io", "crd processormigrations.dory.io", "crd edgenodes.dory.io", "clusterrole dory-processor", "namespace dory-system"} {
-			Expect(out).To(ContainSubstring(name + " is kept"))
+	It("survives being deleted as it was applied, twice, with a word for each of them", func() {
+		DeferCleanup(func() {
+			out, err := kubectl("apply", "--server-side", "-k", filepath.Join(configDir, "foundation"))
+			Expect(err).NotTo(HaveOccurred(), out)
+		})
+		for range 2 { // An error makes people try again.
+			out, err := kubectl("delete", "-k", filepath.Join(configDir, "foundation"))
+			Expect(err).To(HaveOccurred())
+			for _, name := range []string{"crd processors.dory.io", "crd processorepochs.dory.io", "crd processormigrations.dory.io", "crd edgenodes.dory.io", "clusterrole dory-processor", "namespace dory-system"} {
+				Expect(out).To(ContainSubstring(name + " is kept"))
+			}
+			for _, what := range []string{"crd -o jsonpath={.items[*].metadata.deletionTimestamp}", "namespace dory-system -o jsonpath={.metadata.deletionTimestamp}"} {
+				out, err = kubectl(append([]string{"get"}, strings.Fields(what)...)...)
+				Expect(err).NotTo(HaveOccurred(), out)
+				Expect(out).To(BeEmpty())
+			}
 		}
 	})
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -202,6 +203,32 @@ var _ = Describe("config/default", func() {
 		Expect(hook.NamespaceSelector.MatchExpressions[0].Values).To(ConsistOf("kube-system", "elsewhere"))
 		Expect(out).NotTo(ContainSubstring("namespace: dory-system"))
 		Expect(out).NotTo(ContainSubstring("serviceaccount:dory-system"))
+	})
+
+	It("follows another namespace as docs/install.md says it is set", func() {
+		text, err := os.ReadFile("../../docs/install.md")
+		Expect(err).NotTo(HaveOccurred())
+		_, command, found := strings.Cut(string(text), "\n    sed -i ")
+		Expect(found).To(BeTrue())
+		command, _, _ = strings.Cut(command, "\n")
+		checkout := GinkgoT().TempDir()
+		Expect(os.CopyFS(filepath.Join(checkout, "config"), os.DirFS(configDir))).To(Succeed())
+		sed := exec.CommandContext(GinkgoT().Context(), "bash", "-c", "sed -i "+command)
+		sed.Dir = checkout
+		output, err := sed.CombinedOutput()
+		Expect(err).NotTo(HaveOccurred(), string(output))
+		for _, part := range []string{"guard", "foundation", "default"} {
+			out, err := kubectl("kustomize", filepath.Join(checkout, "config", part))
+			Expect(err).NotTo(HaveOccurred(), out)
+			Expect(out).NotTo(Or(ContainSubstring("namespace: dory-system"), ContainSubstring("serviceaccount:dory-system")), part)
+			switch part {
+			case "foundation":
+				Expect(out).To(ContainSubstring("kind: Namespace\nmetadata:\n"))
+				Expect(out).To(ContainSubstring("  name: elsewhere\n"))
+			case "default":
+				Expect(strings.Count(out, "'system:serviceaccount:elsewhere:dory-operator'")).To(Equal(4), "three policies and the webhook")
+			}
+		}
 	})
 
 	It("renders with the optional components", func() {

@@ -59,7 +59,7 @@ var _ = BeforeSuite(func(ctx context.Context) {
 	kubectl, err = kubectlAs(testEnv)
 	Expect(err).NotTo(HaveOccurred())
 
-	for _, part := range []string{"foundation", "default"} {
+	for _, part := range []string{"guard", "foundation", "default"} {
 		out, err := kubectl("apply", "--server-side", "-k", filepath.Join(configDir, part))
 		Expect(err).NotTo(HaveOccurred(), out)
 	}
