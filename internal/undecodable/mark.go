@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -37,7 +38,26 @@ type Error struct {
 
 // Error implements error.
 func (e *Error) Error() string {
-	return fmt.Sprintf("%s cannot be decoded (%s): nothing is done about it before that is mended with kubectl edit, or it is deleted", Describe(e.Object), e.Cause)
+	return fmt.Sprintf("%s cannot be decoded (%s), and until it can nothing is done about it. %s", Describe(e.Object), e.Cause, Remedy(e.Object))
+}
+
+// Remedy says what a person can do about an object that is left aside, and is allowed to do: the admission policies refuse most
+// changes of an epoch, and of what comes from a row.
+func Remedy(o client.Object) string {
+	const asTheOperator = "kubectl --as=system:serviceaccount:dory-system:dory-operator"
+	kind, name := strings.ToLower(KindOf(o)), o.GetName()
+	if o.GetNamespace() != "" {
+		name = "-n " + o.GetNamespace() + " " + name
+	}
+	switch {
+	case kind == "processorepoch":
+		return fmt.Sprintf("Only the operator may write it, so as an administrator mend the field in the file of kubectl get %s %s -o yaml > epoch.yaml, "+
+			"then %s replace -f epoch.yaml (dory-system is the operator's namespace)", kind, name, asTheOperator)
+	case o.GetLabels()[doryv1alpha1.LabelSource] == doryv1alpha1.SourceDatabase:
+		return fmt.Sprintf("It is written again from its row, if the row can be applied; else mend the field as the operator (%s edit %s %s), or delete the object",
+			asTheOperator, kind, name)
+	}
+	return fmt.Sprintf("Mend the field with kubectl edit %s %s, or delete the object", kind, name)
 }
 
 // As finds an Error in err.

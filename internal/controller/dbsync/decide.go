@@ -56,7 +56,8 @@ func (s *situation) compare(k kind) {
 	s.currentID = k.idOf(s.current)
 	if s.row.object != nil && !s.elsewhere() {
 		s.row.object = k.fit(s.row.object, s.current)
-		s.same = k.same(s.row.object, s.current)
+		_, aside := undecodable.Of(s.current)
+		s.same = !aside && k.same(s.row.object, s.current)
 	}
 }
 
@@ -94,17 +95,29 @@ func decide(s situation) decision {
 	return decision{apply: !stays, keep: keep, condition: ignoredKeys(s.row.warnings)}
 }
 
-// aside says why nothing is written to the row's object: it is not known what is in it.
+// aside says why nothing is written to the row's object: it is not known what is in it. Only one that is the row's own by all that
+// can be read of it is written, as its author is the row and nobody else may.
 func (s situation) aside() string {
 	if s.current == nil {
 		return ""
 	}
 	cause, yes := undecodable.Of(s.current)
-	if !yes {
+	if !yes || s.rewritten() && s.refusal == "" {
 		return ""
 	}
-	return fmt.Sprintf("%s cannot be decoded (%s) and stays as it is: mend it with kubectl edit, or delete it and it is made again from this row",
-		describe(client.ObjectKeyFromObject(s.current)), cause)
+	problem := fmt.Sprintf("%s cannot be decoded (%s) and stays as it is", describe(client.ObjectKeyFromObject(s.current)), cause)
+	switch {
+	case s.rewritten():
+		problem += "; this row was tried: " + s.refusal
+	case s.row.err != nil:
+		problem += "; this row would be written over it, but: " + s.row.err.Error()
+	}
+	return problem + ". " + undecodable.Remedy(s.current)
+}
+
+// rewritten says whether the row's object is made again from the row although it cannot be decoded.
+func (s situation) rewritten() bool {
+	return s.row.object != nil && !s.row.released && owned(s.current) && s.currentID == s.row.id && !s.elsewhere()
 }
 
 // hasApproval says whether somebody said about an object that it may be deleted. Such a word is about the time in

@@ -9,6 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 // actOn carries out one decision.
@@ -40,7 +41,7 @@ func (s *rowSync) apply(ctx context.Context, t *task) error {
 	if !t.apply {
 		return nil
 	}
-	applied, err := s.writer.apply(ctx, s.kind, t.row.object)
+	applied, err := s.write(ctx, t)
 	switch {
 	case err == nil:
 		s.written(t, applied)
@@ -52,6 +53,19 @@ func (s *rowSync) apply(ctx context.Context, t *task) error {
 		return nil
 	}
 	return err
+}
+
+// write writes the row's object. One that cannot be decoded gets the row's spec as a whole first: what cannot be decoded may be in a
+// field that the row does not name, which apply would leave.
+func (s *rowSync) write(ctx context.Context, t *task) (client.Object, error) {
+	if t.current != nil {
+		if _, aside := undecodable.Of(t.current); aside {
+			if err := s.writer.rewrite(ctx, s.kind, t.row.object, t.current); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return s.writer.apply(ctx, s.kind, t.row.object)
 }
 
 // keep takes a person's approval of the deletion off the object, if it is still there.

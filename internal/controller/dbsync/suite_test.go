@@ -29,6 +29,7 @@ import (
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/store"
 	"github.com/dory-io/dory/internal/store/pgtest"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 var (
@@ -178,7 +179,10 @@ func (w *world) run(settings ...setting) {
 	var err error
 	w.store, err = store.New(config)
 	Expect(err).NotTo(HaveOccurred())
-	mgr, err := ctrl.NewManager(restConfig, ctrl.Options{Scheme: scheme, Metrics: server.Options{BindAddress: "0"}})
+	managed := ctrl.Options{Scheme: scheme, Metrics: server.Options{BindAddress: "0"}, NewClient: undecodable.NewClient}
+	managed.Cache.NewInformer, err = undecodable.Informers(restConfig, scheme, managed.Cache)
+	Expect(err).NotTo(HaveOccurred())
+	mgr, err := ctrl.NewManager(restConfig, managed)
 	Expect(err).NotTo(HaveOccurred())
 	w.client = &countingClient{Client: mgr.GetClient()}
 	syncer, err := New(Config{Client: w.client, Store: w.store, Recorder: mgr.GetEventRecorder("db-sync"), Registerer: w.registry, Prepare: w.prepare, Options: options})

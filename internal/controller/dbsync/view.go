@@ -52,7 +52,7 @@ func (v *view) get(ctx context.Context, key types.NamespacedName) (client.Object
 		return v.latest(key, nil), nil
 	}
 	if aside, yes := undecodable.As(err); yes {
-		return aside.Object, nil // It is there. The callers look at its mark.
+		return v.latest(key, aside.Object), nil // It is there. The callers look at its mark.
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading %s from the cache: %w", describe(key), err)

@@ -2,6 +2,7 @@ package dbsync
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -9,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -38,7 +40,7 @@ func (w writer) apply(ctx context.Context, k kind, want client.Object) (client.O
 	}
 	applied := k.newObject()
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(fields.Object, applied); err != nil {
-		return nil, fmt.Errorf("reading the answer to applying %s: %w", describe(client.ObjectKeyFromObject(want)), err)
+		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
 	}
 	if k.same(want, applied) {
 		return applied, nil
@@ -74,6 +76,23 @@ func (w writer) strip(ctx context.Context, k kind, want, applied client.Object) 
 		return nil, errNotKept
 	}
 	return changed, nil
+}
+
+// rewrite makes the spec of an object that cannot be decoded what is wanted, if nobody else has written it in between. It writes JSON,
+// past all types.
+func (w writer) rewrite(ctx context.Context, k kind, want, current client.Object) error {
+	fields, err := applyFields(k, want)
+	if err != nil {
+		return err
+	}
+	patch, err := json.Marshal([]map[string]any{
+		{"op": "test", "path": "/metadata/resourceVersion", "value": current.GetResourceVersion()},
+		{"op": "replace", "path": "/spec", "value": fields.Object["spec"]},
+	})
+	if err != nil {
+		return fmt.Errorf("encoding the spec of %s: %w", describe(client.ObjectKeyFromObject(want)), err)
+	}
+	return w.client.Patch(ctx, fields, client.RawPatch(types.JSONPatchType, patch), client.FieldOwner(FieldManager), client.DisableReadYourWritesConsistency)
 }
 
 // release takes our marks off an object.

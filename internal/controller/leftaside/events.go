@@ -5,6 +5,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/dory-io/dory/internal/record"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 // teller is the list of everything this package says in events.
@@ -12,7 +13,7 @@ type teller struct{ recorder record.Recorder }
 
 func (t teller) leftAside(o client.Object, cause string) {
 	t.recorder.Eventf(o, nil, corev1.EventTypeWarning, "Undecodable", "Read",
-		"The operator cannot decode this object and leaves it as it is, and what runs for it: %s. Mend the field with kubectl edit, or delete the object", cause)
+		"The operator cannot decode this object and leaves it as it is, and what runs for it: %s. %s", cause, undecodable.Remedy(o))
 }
 
 func (t teller) mended(o client.Object) {
