@@ -81,7 +81,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(r.fromPod)).
 		Watches(&doryv1alpha1.ProcessorMigration{}, r.fromMigration()).
 		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency, RateLimiter: retries()}).
-		Complete(r)
+		Complete(undecodable.LeaveAside(r))
 }
 
 // signsChange leaves out heartbeats.

@@ -19,6 +19,7 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/controller/drain"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 // indexPod finds Evictions by the name of their pod.
@@ -76,7 +77,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, manager ctrl.Manager)
 			}
 			return nil
 		})).
-		Complete(r)
+		Complete(undecodable.LeaveAside(r))
 }
 
 func (r *Reconciler) evictionsOf(ctx context.Context, namespace, pod string) []reconcile.Request {

@@ -29,6 +29,7 @@ import (
 	"github.com/dory-io/dory/internal/lookup"
 	"github.com/dory-io/dory/internal/message"
 	"github.com/dory-io/dory/internal/pod"
+	"github.com/dory-io/dory/internal/undecodable"
 )
 
 const (
@@ -173,7 +174,7 @@ func (a *Readiness) SetupWithManager(mgr ctrl.Manager) error {
 		Named("readiness").
 		For(&doryv1alpha1.Processor{}, builder.WithPredicates(predicate.Or[client.Object](asks, deletions()))).
 		WithOptions(controller.Options{MaxConcurrentReconciles: readyConcurrency, RateLimiter: retries()}).
-		Complete(a)
+		Complete(undecodable.LeaveAside(a))
 }
 
 func deletions() predicate.Predicate {
