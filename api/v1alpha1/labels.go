@@ -49,7 +49,10 @@ const (
 	AnnotationTrial = "dory.io/trial"
 	// AnnotationTrialSince belongs to AnnotationTrial.
 	AnnotationTrialSince = "dory.io/trial-since"
-	// AnnotationRevertedFrom, on the same, is the revision that was given up for it, and AnnotationRevertedBecause why. That
+	// AnnotationMoving, on a ControllerRevision, says that it is of a version which only changes its place, while that of the
+	// version that worked before it is kept, too. It is not gone back to.
+	AnnotationMoving = "dory.io/moving"
+	// AnnotationRevertedFrom, on the same as AnnotationTrial, is the revision that was given up for it, and AnnotationRevertedBecause why. That
 	// revision is not tried again while the ControllerRevision is there.
 	AnnotationRevertedFrom = "dory.io/reverted-from"
 	// AnnotationRevertedBecause belongs to AnnotationRevertedFrom.

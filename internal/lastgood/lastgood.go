@@ -33,6 +33,8 @@ type Record struct {
 	Reverted, Because string
 
 	object *appsv1.ControllerRevision
+	// moving is the record of a version that only changes its place, see keepMoving.
+	moving bool
 }
 
 // Name is that of the record's ControllerRevision.
@@ -72,21 +74,42 @@ func (s Store) Live(ctx context.Context, p *doryv1alpha1.Processor) (*Record, er
 }
 
 func (s Store) of(ctx context.Context, p *doryv1alpha1.Processor, from client.Reader) (*Record, error) {
-	var list appsv1.ControllerRevisionList
-	err := from.List(ctx, &list, client.InNamespace(p.Namespace), client.MatchingLabels{
-		doryv1alpha1.LabelManagedBy: doryv1alpha1.ManagedBy, doryv1alpha1.LabelProcessor: p.Name,
-	})
+	all, err := s.all(ctx, p, from)
 	if err != nil {
-		return nil, fmt.Errorf("listing the ControllerRevisions of Processor %s/%s: %w", p.Namespace, p.Name, err)
+		return nil, err
 	}
 	var newest *Record
-	for i := range list.Items {
-		found := s.read(p, &list.Items[i])
-		if found != nil && (newest == nil || found.Epoch > newest.Epoch) {
+	for _, found := range all {
+		if !found.moving && (newest == nil || found.Epoch > newest.Epoch) {
 			newest = found
 		}
 	}
 	return newest, nil
+}
+
+func (s Store) all(ctx context.Context, p *doryv1alpha1.Processor, from client.Reader) ([]*Record, error) {
+	list, err := list(ctx, from, p.Namespace, p.Name)
+	if err != nil {
+		return nil, err
+	}
+	var all []*Record
+	for i := range list {
+		if found := s.read(p, &list[i]); found != nil {
+			all = append(all, found)
+		}
+	}
+	return all, nil
+}
+
+func list(ctx context.Context, from client.Reader, namespace, processor string) ([]appsv1.ControllerRevision, error) {
+	var list appsv1.ControllerRevisionList
+	err := from.List(ctx, &list, client.InNamespace(namespace), client.MatchingLabels{
+		doryv1alpha1.LabelManagedBy: doryv1alpha1.ManagedBy, doryv1alpha1.LabelProcessor: processor,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing the ControllerRevisions of Processor %s/%s: %w", namespace, processor, err)
+	}
+	return list.Items, nil
 }
 
 // read is nil for what is not the operator's word, or is being deleted.
@@ -106,6 +129,7 @@ func (s Store) read(p *doryv1alpha1.Processor, object *appsv1.ControllerRevision
 	return &Record{
 		Origin: origin, Epoch: object.Revision, Trial: a[doryv1alpha1.AnnotationTrial], Since: since,
 		Reverted: a[doryv1alpha1.AnnotationRevertedFrom], Because: a[doryv1alpha1.AnnotationRevertedBecause], object: object,
+		moving: a[doryv1alpha1.AnnotationMoving] != "",
 	}
 }
 
@@ -126,12 +150,14 @@ func contentOf(object *appsv1.ControllerRevision) string {
 
 // Keep makes durable what the instance was made from that is to end, before it does, and which revision is tried instead; none
 // where the next instance is of the same. A version that has not proven itself takes no place of one that has: a record that is
-// there stays, and only learns what is tried. It is nil where it is unknown what the instance was made from.
+// there stays, and only learns what is tried, and what moves meanwhile is kept beside it. It is nil where it is unknown what the instance was made from.
 func (s Store) Keep(ctx context.Context, p *doryv1alpha1.Processor, origin *pod.Origin, epoch int64, trial string, now time.Time) (*Record, error) {
 	there, err := s.Live(ctx, p)
 	switch {
 	case err != nil:
 		return nil, err
+	case there != nil && trial == "" && origin != nil && origin.Revision != there.Origin.Revision:
+		return there, s.keepMoving(ctx, p, origin, epoch, now)
 	case there != nil && (trial == "" || there.Origin.Revision == trial):
 		return there, nil
 	case there != nil:
@@ -139,22 +165,9 @@ func (s Store) Keep(ctx context.Context, p *doryv1alpha1.Processor, origin *pod.
 	case origin == nil:
 		return nil, nil //nolint:nilnil // absence is an answer here, and the caller checks for it
 	}
-	held, err := json.Marshal(data{origin.Content})
+	object, err := objectOf(p, p.Name+"-"+origin.Revision, origin, epoch, now)
 	if err != nil {
-		return nil, fmt.Errorf("encoding what a pod of Processor %s/%s was made from: %w", p.Namespace, p.Name, err)
-	}
-	object := &appsv1.ControllerRevision{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: p.Namespace, Name: p.Name + "-" + origin.Revision,
-			Labels: map[string]string{doryv1alpha1.LabelManagedBy: doryv1alpha1.ManagedBy, doryv1alpha1.LabelProcessor: p.Name},
-			Annotations: map[string]string{
-				doryv1alpha1.AnnotationRevision: origin.Revision, doryv1alpha1.AnnotationSeal: origin.Seal,
-				doryv1alpha1.AnnotationTrialSince: now.UTC().Format(time.RFC3339),
-			},
-			OwnerReferences: []metav1.OwnerReference{pod.OwnerReference(p)},
-		},
-		Revision: epoch,
-		Data:     runtime.RawExtension{Raw: held},
+		return nil, err
 	}
 	if trial != "" {
 		object.Annotations[doryv1alpha1.AnnotationTrial] = trial
@@ -166,6 +179,27 @@ func (s Store) Keep(ctx context.Context, p *doryv1alpha1.Processor, origin *pod.
 		return nil, fmt.Errorf("keeping what the pod of Processor %s/%s was made from: %w", p.Namespace, p.Name, err)
 	}
 	return s.read(p, object), nil
+}
+
+// objectOf is what holds the origin.
+func objectOf(p *doryv1alpha1.Processor, name string, origin *pod.Origin, epoch int64, now time.Time) (*appsv1.ControllerRevision, error) {
+	held, err := json.Marshal(data{origin.Content})
+	if err != nil {
+		return nil, fmt.Errorf("encoding what a pod of Processor %s/%s was made from: %w", p.Namespace, p.Name, err)
+	}
+	return &appsv1.ControllerRevision{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: p.Namespace, Name: name,
+			Labels: map[string]string{doryv1alpha1.LabelManagedBy: doryv1alpha1.ManagedBy, doryv1alpha1.LabelProcessor: p.Name},
+			Annotations: map[string]string{
+				doryv1alpha1.AnnotationRevision: origin.Revision, doryv1alpha1.AnnotationSeal: origin.Seal,
+				doryv1alpha1.AnnotationTrialSince: now.UTC().Format(time.RFC3339),
+			},
+			OwnerReferences: []metav1.OwnerReference{pod.OwnerReference(p)},
+		},
+		Revision: epoch,
+		Data:     runtime.RawExtension{Raw: held},
+	}, nil
 }
 
 // replace takes away what is in the way and bears no seal of ours. The pass is tried again.
@@ -225,5 +259,5 @@ func (s Store) Forget(ctx context.Context, r *Record) error {
 	if err := s.Client.Delete(ctx, r.object, client.Preconditions{UID: &uid}); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("deleting ControllerRevision %s/%s: %w", r.object.Namespace, r.object.Name, err)
 	}
-	return nil
+	return s.forgetMoving(ctx, r.object.Namespace, r.object.Labels[doryv1alpha1.LabelProcessor], "")
 }

@@ -71,11 +71,7 @@ func (k kubernetes) origin(ctx context.Context, of *doryv1alpha1.Processor, podN
 	if found := pod.OriginOf(source, of, k.tokens); found != nil && found.Revision == revision {
 		return found, nil
 	}
-	record, err := k.records().Live(ctx, of)
-	if err != nil || record == nil || record.Origin.Revision != revision {
-		return nil, err
-	}
-	return record.Origin, nil
+	return k.records().Version(ctx, of, revision)
 }
 
 func (k kubernetes) keep(ctx context.Context, of *doryv1alpha1.Processor, origin *pod.Origin, epoch int64, trial string, now time.Time) error {

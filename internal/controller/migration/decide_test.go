@@ -589,6 +589,7 @@ func TestJudge(t *testing.T) {
 		{stepReserve, errors.New("exceeded quota"), ReasonStateNotKept, false},
 		{stepPromote, refusal, ReasonPromotionRefused, true},
 		{stepPromote, statexfer.ErrUnavailable, ReasonTargetUnavailable, false},
+		{stepRecall, errForgotten, ReasonTargetInvalid, true},
 		{stepCreateTarget, errors.New("away"), ReasonTargetRejected, false},
 		{stepCreateTarget, fmt.Errorf("%w: no container", errUnbuildable), ReasonTargetInvalid, true},
 		{stepCreateTarget, fmt.Errorf("%w: damaged", errStateMissing), doryv1alpha1.ReasonStateMissing, true},

@@ -48,6 +48,8 @@ func judge(t *trouble) *verdict {
 		if errors.Is(t.err, errStateMissing) {
 			v.reason, v.final = doryv1alpha1.ReasonStateMissing, true
 		}
+	case stepRecall:
+		v.reason, v.final = ReasonTargetInvalid, true
 	case stepReserve:
 		v.reason, v.source, v.final = ReasonStateNotKept, true, permanent(t.err)
 		v.message = "a copy of the state cannot be made durable before the source ends: " + v.message
@@ -85,6 +87,10 @@ func (v *verdict) classify(err error, refused string) {
 
 // errUnbuildable says that no pod can be made from the Processor's spec.
 var errUnbuildable = errors.New("the target cannot be made from the Processor's spec")
+
+// errForgotten says that the version which a move brings is not known any more. The present spec is no stand-in for it: it may be
+// what was refused, or what waits for a person.
+var errForgotten = errors.New("what the target is to be made from is not known any more")
 
 // errOutrun says that the target holds a newer state than the one that it was to get.
 var errOutrun = errors.New("the target holds a newer state of the source, whose process was started anew")

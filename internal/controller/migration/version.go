@@ -53,6 +53,9 @@ func (r *Reconciler) recall(ctx context.Context, o *observation, d decision) err
 		return err
 	}
 	o.know.recalled, o.know.origin = true, origin
+	if d.migration.Active() && origin == nil {
+		return o.troubled(d.step, fmt.Errorf("%w: it brings revision %s, which pod %s was of, and not the present spec", errForgotten, revision, name))
+	}
 	return nil
 }
 

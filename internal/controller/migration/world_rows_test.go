@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/pod"
 	"github.com/dory-io/dory/internal/statexfer"
 )
 
@@ -186,6 +187,40 @@ func TestStopAndCopyNeedsACopy(t *testing.T) {
 			w.settle()
 			if end := w.ending(name); end != test.end || (end != moved && w.epoch.Spec.Holder != source) || w.wrong != "" {
 				t.Errorf("it ends as %q, want %q; %s acts, and %s did; %s\n%s", end, test.end, w.epoch.Spec.Holder, source, w.wrong, strings.Join(w.story, "\n"))
+			}
+		})
+	}
+}
+
+// A version on trial, with one that worked kept beside it and a spec after it that waits, is restarted elsewhere as what it is.
+func TestAVersionOnTrialMovesAsItIs(t *testing.T) {
+	for name, test := range map[string]struct {
+		after func(w *world)
+		end   string
+	}{
+		"its pod is gone":                         {func(*world) {}, moved},
+		"its pod is gone, and what was kept, too": {func(w *world) { w.moving = nil }, "Failed TargetInvalid"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(7, false, doryv1alpha1.MigrationStopAndCopy, 0)
+			for range 30 {
+				w.tick()
+			}
+			worked := w.processor.DeepCopy()
+			worked.Spec.Image = "counter:worked"
+			w.kept = pod.NewOrigin(worked, "", worldKey)
+			w.changesSpec()
+			w.migrates()
+			m := w.migrations[w.migrationNames()[0]]
+			w.planned = map[string]func(){"after commit": func() {
+				delete(w.pods, w.migrations[m.Name].Status.SourcePod)
+				test.after(w)
+				panic(died{})
+			}}
+			w.settle()
+			if end := w.ending(m.Name); end != test.end || w.wrong != "" {
+				t.Errorf("it ends as %q, want %q; %s\n%s", end, test.end, w.wrong, strings.Join(w.story, "\n"))
 			}
 		})
 	}

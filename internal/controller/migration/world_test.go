@@ -76,8 +76,8 @@ type world struct {
 	unreachable map[string]time.Time
 	// failures is how many of the next calls fail.
 	failures int
-	// kept are the origins that were made durable, by revision.
-	kept map[string]*pod.Origin
+	// kept are the origins that were made durable: of the version that worked, and of the one that moves beside it.
+	kept, moving *pod.Origin
 	// versions are the revisions of all pods that ever were.
 	versions map[string]string
 	// full is why the store takes nothing from the operator.
@@ -132,7 +132,7 @@ func newWorld(seed uint64, legacy bool, strategy doryv1alpha1.MigrationStrategy,
 		rand: rand.New(rand.NewPCG(seed, 42)), now: time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC), legacy: legacy, faults: faults,
 		migrations: map[string]*doryv1alpha1.ProcessorMigration{}, pods: map[string]*corev1.Pod{}, processes: map[string]*process{},
 		unreachable: map[string]time.Time{}, unschedulable: map[string]bool{}, seen: map[step]bool{}, endings: map[string]int{},
-		kept: map[string]*pod.Origin{}, versions: map[string]string{},
+		versions: map[string]string{},
 	}
 	delay := int32(60)
 	history := int32(2)
@@ -384,16 +384,24 @@ func (w apiServer) pod(_ context.Context, key types.NamespacedName, from freshne
 func (w apiServer) origin(_ context.Context, of *doryv1alpha1.Processor, podName, revision string) (found *pod.Origin, err error) {
 	err = w.read(live, func() {
 		if found = pod.OriginOf(w.pods[podName], of, worldKey); found == nil || found.Revision != revision {
-			found = w.kept[revision]
+			found = nil
+			for _, kept := range []*pod.Origin{w.kept, w.moving} {
+				if kept != nil && kept.Revision == revision {
+					found = kept
+				}
+			}
 		}
 	})
 	return found, err
 }
 
-func (w apiServer) keep(_ context.Context, _ *doryv1alpha1.Processor, origin *pod.Origin, _ int64, _ string, _ time.Time) error {
+func (w apiServer) keep(_ context.Context, _ *doryv1alpha1.Processor, origin *pod.Origin, _ int64, trial string, _ time.Time) error {
 	return w.call(errServer, func() error {
-		if origin != nil {
-			w.kept[origin.Revision] = origin
+		switch {
+		case w.kept == nil:
+			w.kept = origin
+		case trial == "" && origin != nil && origin.Revision != w.kept.Revision:
+			w.moving = origin
 		}
 		return nil
 	})
