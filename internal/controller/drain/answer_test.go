@@ -95,6 +95,17 @@ func pinnedTo(node string) change {
 	})
 }
 
+// runsAs is a pod of another version than the present spec: as the spec is now, and changed.
+func runsAs(changes ...change) change {
+	return func(v *view) {
+		was := &view{processor: v.processor.DeepCopy()}
+		for _, change := range changes {
+			change(was)
+		}
+		v.runs = was.processor
+	}
+}
+
 func unready(v *view) { v.pod.Status.Conditions[0].Status = corev1.ConditionFalse }
 
 func deleted(o metav1.Object) { t := metav1.NewTime(now); o.SetDeletionTimestamp(&t) }

@@ -89,14 +89,14 @@ func waited(m *doryv1alpha1.ProcessorMigration) bool {
 
 // next answers for the instance that acts. It is not ended for an attempt that finds no place: that would win nothing.
 func (v *view) next() conclusion {
-	if hindrance := pinned(v.processor); hindrance != nil {
+	if hindrance := v.pinned(); hindrance != nil {
 		return v.stay(hindrance.Message)
 	}
 	c := v.proceed()
 	if c.attempt == nil || !v.stops(c.attempt) {
 		return c
 	}
-	if hindrance := placeless(v.processor, v.pod.Spec.NodeName, v.nodes); hindrance != nil {
+	if hindrance := v.placeless(); hindrance != nil {
 		c = v.refuse(ReasonWaiting, nil, fmt.Sprintf("%s of Processor %s: it can only be restarted elsewhere, and waits until there is a place: %s", triggered, v.name(), hindrance.Message))
 		c.after, c.doubtful = retryDelay, true
 	}

@@ -31,8 +31,10 @@ type Config struct {
 	Clock    clock.PassiveClock
 	Recorder events.EventRecorder
 	// Turns are told of moves that ended.
-	Turns   *Turns
-	Options Options
+	Turns *Turns
+	// Versions know what runs; nil takes every pod for one of the present spec.
+	Versions *Versions
+	Options  Options
 }
 
 // Reconciler follows nodes. Its queue is of their names.
@@ -50,7 +52,7 @@ type Reconciler struct {
 func New(c Config) *Reconciler {
 	n := narrator{record.New(c.Recorder)}
 	return &Reconciler{
-		client: c.Client, viewer: viewer{c.Client, c.Clock, c.Options}, events: n, maker: maker{c.Client, n},
+		client: c.Client, viewer: viewer{c.Client, c.Clock, c.Options, c.Versions}, events: n, maker: maker{c.Client, n},
 		turns: c.Turns, options: c.Options, told: told{nodes: map[string]memory{}},
 	}
 }

@@ -47,6 +47,8 @@ type DeskConfig struct {
 	Clock    clock.PassiveClock
 	Recorder events.EventRecorder
 	Metrics  *Metrics
+	// Versions know what runs; nil takes every pod for one of the present spec.
+	Versions *Versions
 	Options  Options
 }
 
@@ -66,7 +68,7 @@ type Desk struct {
 func NewDesk(c DeskConfig) *Desk {
 	n := narrator{record.New(c.Recorder)}
 	return &Desk{
-		client: c.Client, clock: c.Clock, viewer: viewer{c.Client, c.Clock, c.Options}, events: n, metrics: c.Metrics,
+		client: c.Client, clock: c.Clock, viewer: viewer{c.Client, c.Clock, c.Options, c.Versions}, events: n, metrics: c.Metrics,
 		orders: newOrders(maker{c.Client, n}, c.Clock), options: c.Options,
 	}
 }
@@ -121,7 +123,7 @@ func (d *Desk) Start(ctx context.Context) error {
 	return nil
 }
 
-// Ask answers from caches alone. An error means that nobody knows: the asker is to ask again.
+// Ask answers from caches, but for what a pod of another version than the present spec was made from: that is read once. An error means that nobody knows: the asker is to ask again.
 func (d *Desk) Ask(ctx context.Context, r Request) (Answer, error) {
 	begun := d.clock.Now()
 	v, err := d.viewer.ofName(ctx, r.Pod)

@@ -27,7 +27,7 @@ func (v *view) displace(m *doryv1alpha1.ProcessorMigration) (conclusion, bool) {
 	switch waiting := v.waiting(); {
 	case c.attempt == nil && c.Reason != ReasonQueued:
 		return conclusion{}, false // Nothing would come after it.
-	case c.attempt == nil && waiting != nil && v.stops(waiting) && placeless(v.processor, v.pod.Spec.NodeName, v.nodes) != nil:
+	case c.attempt == nil && waiting != nil && v.stops(waiting) && v.placeless() != nil:
 		return conclusion{}, false // What waits would end the instance, and start it nowhere.
 	}
 	c.displaces = &cancellation{
@@ -58,6 +58,6 @@ func (v *view) unfit(name string) bool {
 		return false
 	}
 	i := slices.IndexFunc(v.nodes, func(n *corev1.Node) bool { return n.Name == name })
-	instance, err := pod.Build(pod.Input{Processor: v.processor})
+	instance, err := pod.Build(pod.Input{Processor: v.version()})
 	return name == v.pod.Spec.NodeName || i < 0 || err == nil && !takes(v.nodes[i], instance)
 }

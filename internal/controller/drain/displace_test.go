@@ -53,6 +53,8 @@ func TestAMoveThatFindsNoNodeGivesWayToADrain(t *testing.T) {
 		"a restart after what failed":             {given(attempt(1, 90*second, failed(0, "TargetHasNoHandoff")), manual(31*second, ""), nowhere), "wait FallingBack make 2 StopAndCopy instead of m3"},
 		"a restart waits already, and finds none": {given(attempt(1, second, stopAndCopyWanted), manual(31*second, ""), nowhere, noOther), "wait Moving"},
 		"the spec names the edge node":            {given(manual(31*second, ""), nowhere, aProcessor(func(p *doryv1alpha1.Processor) { p.Spec.Placement = &doryv1alpha1.ProcessorPlacement{EdgeNode: "e1"} })), "wait Moving"},
+		"the version that runs names the node":    {given(manual(31*second, ""), nowhere, runsAs(pinnedTo("n1"))), "wait Moving"},
+		"a spec that waits names the node":        {given(manual(31*second, ""), nowhere, runsAs(), pinnedTo("n1")), gives},
 		"the spec names the node":                 {given(manual(31*second, ""), nowhere, pinnedTo("n1")), "wait Moving"},
 		"the drain's own has to wait for a while": {given(attempt(1, 5*second, failed(0, "StateRefused")), manual(31*second, ""), nowhere), "wait Moving"},
 	} {

@@ -17,6 +17,8 @@ type outlook struct {
 	nodes []*corev1.Node
 	// revision is that of the pod that works, and of the one that a drain would make; empty where it is not known.
 	revision string
+	// runs is the Processor as it was when that pod was made; nil where that is not known.
+	runs *doryv1alpha1.Processor
 	// moves are all of the Processor.
 	moves []*doryv1alpha1.ProcessorMigration
 	// trial is nil where nothing was tried.
@@ -57,7 +59,12 @@ func migratable(p *doryv1alpha1.Processor, o outlook) *metav1.Condition {
 	case !isReady:
 		return no(doryv1alpha1.ReasonNotReady, "the instance is not ready, so that it cannot hand over its state")
 	}
-	if hindrance := placeless(p, instanceNode(p), o.nodes); hindrance != nil {
+	runs, about := p, ""
+	if o.runs != nil && o.runs != p {
+		runs, about = o.runs, ofAnother
+	}
+	if hindrance := placeless(runs, instanceNode(p), o.nodes); hindrance != nil {
+		hindrance.Message += about
 		return hindrance
 	}
 	if checkpointed := meta.FindStatusCondition(p.Status.Conditions, doryv1alpha1.ConditionCheckpointed); checkpointed != nil && checkpointed.Status == metav1.ConditionFalse {
@@ -67,6 +74,7 @@ func migratable(p *doryv1alpha1.Processor, o outlook) *metav1.Condition {
 		return no(last.reason, last.message)
 	}
 	if found := o.trial.said(o); found != nil {
+		found.message += about
 		return found.judged(p)
 	}
 	if o.trial != nil && o.trial.unknown != "" {

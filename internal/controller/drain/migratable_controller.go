@@ -25,7 +25,6 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/lookup"
-	"github.com/dory-io/dory/internal/pod"
 	"github.com/dory-io/dory/internal/undecodable"
 )
 
@@ -49,6 +48,8 @@ type MigratableConfig struct {
 	// APIReader reads past the cache.
 	APIReader client.Reader
 	Clock     clock.PassiveClock
+	// Versions know what runs; nil takes every pod for one of the present spec.
+	Versions *Versions
 	// Settle is how long news lie before they are looked at; 3 s if zero.
 	Settle time.Duration
 }
@@ -67,7 +68,7 @@ func NewMigratable(c MigratableConfig) *Migratable {
 	if c.Settle <= 0 {
 		c.Settle = DefaultSettle
 	}
-	return &Migratable{client: c.Client, clock: c.Clock, settle: c.Settle, trials: newTrials(c.Client, c.APIReader), views: viewer{reader: c.Client, clock: c.Clock}}
+	return &Migratable{client: c.Client, clock: c.Clock, settle: c.Settle, trials: newTrials(c.Client, c.APIReader), views: viewer{reader: c.Client, clock: c.Clock, versions: c.Versions}}
 }
 
 // +kubebuilder:rbac:groups="",resources=nodes;pods,verbs=get;list;watch
@@ -158,8 +159,7 @@ type again struct {
 	early bool
 }
 
-// outlook gathers what is known about the next move. A pod that is not of the present spec is not tried: the next one would be
-// of its version.
+// outlook gathers what is known about the next move, which brings the version that runs.
 func (r *Migratable) outlook(ctx context.Context, p *doryv1alpha1.Processor, nodes []*corev1.Node, believed time.Duration) (outlook, again, error) {
 	o := outlook{nodes: nodes, now: r.clock.Now()}
 	instance := p.Status.Instance
@@ -179,13 +179,13 @@ func (r *Migratable) outlook(ctx context.Context, p *doryv1alpha1.Processor, nod
 	if slices.ContainsFunc(o.moves, (*doryv1alpha1.ProcessorMigration).Active) {
 		return o, again{early: true}, nil // Its target takes room itself, and its end is news.
 	}
-	if o.revision != pod.Revision(p, "") {
-		return o, again{}, nil
+	if o.runs, err = r.views.versions.of(ctx, p, works); err != nil {
+		return o, again{}, err
 	}
 	if i := slices.IndexFunc(nodes, func(n *corev1.Node) bool { return n.Name == instance.Node }); i >= 0 && leaving(nodes[i], nil, false).yes() {
 		believed = trialFreshest // A drain is likely.
 	}
-	tried, after := r.trials.of(ctx, p, believed, o.now)
+	tried, after := r.trials.of(ctx, o.runs, o.revision, believed, o.now)
 	o.trial = tried
 	return o, again{after, !tried.done}, nil
 }

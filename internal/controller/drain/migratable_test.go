@@ -61,6 +61,9 @@ func TestMigratable(t *testing.T) {
 			o.moves = append(o.moves, migration("m", ago, failed(ago, reason), func(m *doryv1alpha1.ProcessorMigration) { m.Status.Revision = revision }))
 		}
 	}
+	runs := func(change func(*doryv1alpha1.Processor)) func(*outlook) {
+		return func(o *outlook) { o.runs = with(change) }
+	}
 	succeeded := func(o *outlook) {
 		o.moves = append(o.moves, migration("n", 0, in("Succeeded"), func(m *doryv1alpha1.ProcessorMigration) { m.Status.Revision = "r1" }))
 	}
@@ -84,6 +87,8 @@ func TestMigratable(t *testing.T) {
 		"an Update was refused its state":      {with(), []func(*outlook){failedMove("StateRefused", "r2", time.Minute)}, "True LiveMigratable"},
 		"the last move found no room":          {with(), []func(*outlook){failedMove("TargetUnschedulable", "r1", time.Minute)}, "True LiveMigratable"},
 		"a later move got through":             {with(), []func(*outlook){failedMove("StateRefused", "r1", time.Minute), succeeded}, "True LiveMigratable"},
+		"the version that runs names a node":   {with(), []func(*outlook){runs(template(`{"nodeName":"n1"}`))}, "False PinnedToNode"},
+		"a spec that waits names a node":       {with(template(`{"nodeName":"n1"}`)), []func(*outlook){runs(func(p *doryv1alpha1.Processor) { p.Spec.PodTemplate = nil })}, "True LiveMigratable"},
 		"the template names a node":            {with(template(`{"nodeName":"n1"}`)), nil, "False PinnedToNode"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -112,6 +112,42 @@ var _ = Describe("An obstacle", func() {
 		Expect(c.working(p)).To(Equal(source.Name))
 	})
 
+	It("of the version that runs counts, and none of a spec that waits", func() {
+		c := start(2, settings{})
+		waits := func(p *doryv1alpha1.Processor) {
+			p.Spec.Update = &doryv1alpha1.ProcessorUpdate{Strategy: doryv1alpha1.UpdateOnDelete}
+		}
+		change := func(p *doryv1alpha1.Processor, change func(*doryv1alpha1.Processor)) {
+			Eventually(func() error {
+				fresh := &doryv1alpha1.Processor{}
+				if err := k8s.Get(ctx, client.ObjectKeyFromObject(p), fresh); err != nil {
+					return err
+				}
+				change(fresh)
+				return k8s.Update(ctx, fresh)
+			}).Should(Succeed())
+		}
+		free := c.apply("free", "n1", waits)
+		pinned := c.apply("pinned", "n1", waits, template(`{"nodeName":"n1"}`))
+		was := map[string]*corev1.Pod{"free": c.instance(free), "pinned": c.instance(pinned)}
+		change(free, template(`{"nodeName":"n1"}`))
+		change(pinned, func(p *doryv1alpha1.Processor) { p.Spec.PodTemplate = nil })
+		c.foretells(free, "True", "")
+		c.foretells(pinned, "False PinnedToNode", "this is about the version that runs")
+		c.quota("tight", corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{corev1.ResourcePods: resource.MustParse("2")}})
+		c.news(free)
+		c.foretells(free, "True QuotaExceeded", "exceeded quota: tight")
+		Expect(k8s.Delete(ctx, &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: "tight"}})).To(Succeed())
+
+		c.cordon("n1", true)
+		Expect(c.ask(client.ObjectKeyFromObject(was["pinned"]))).To(And(HaveField("Allowed", false), HaveField("Reason", drain.ReasonWaiting),
+			HaveField("Message", ContainSubstring("this is about the version that runs"))))
+		c.evict(was["free"])
+		c.worksOn(free, "n2")
+		Expect(c.working(pinned)).To(Equal(was["pinned"].Name))
+		Expect(c.migrations(pinned)).To(BeEmpty())
+	})
+
 	It("of a claim that one pod may use: the drain restarts the processor at once", func() {
 		c := start(2, settings{})
 		Expect(k8s.Create(ctx, &corev1.PersistentVolumeClaim{

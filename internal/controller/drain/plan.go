@@ -159,7 +159,7 @@ func (v *view) stays() (message string, yes bool) {
 	if !v.leave.yes() || !v.owned() || !v.holds() || v.processor.Suspended() {
 		return "", false
 	}
-	if hindrance := pinned(v.processor); hindrance != nil {
+	if hindrance := v.pinned(); hindrance != nil {
 		return hindrance.Message, true
 	}
 	known := v.foretold()

@@ -187,12 +187,13 @@ func (c *cluster) add(running context.Context, manager ctrl.Manager, s settings)
 	drainMetrics, err := drain.NewMetrics(registry)
 	Expect(err).NotTo(HaveOccurred())
 	options := drain.Options{Patience: s.patience, Proactive: s.proactive}
-	c.desk = drain.NewDesk(drain.DeskConfig{Client: cached, Clock: clk, Recorder: recorder, Metrics: drainMetrics, Options: options})
+	versions := drain.NewVersions(cached, reader, tokens)
+	c.desk = drain.NewDesk(drain.DeskConfig{Client: cached, Versions: versions, Clock: clk, Recorder: recorder, Metrics: drainMetrics, Options: options})
 	Expect(c.desk.SetupWithManager(running, manager)).To(Succeed())
 	turns := drain.NewTurns(cached, clk, s.limits)
 	if !s.idle {
-		Expect(drain.New(drain.Config{Client: cached, Clock: clk, Recorder: recorder, Turns: turns, Options: options}).SetupWithManager(manager)).To(Succeed())
-		Expect(drain.NewMigratable(drain.MigratableConfig{Client: cached, APIReader: reader, Clock: clk, Settle: 100 * time.Millisecond}).SetupWithManager(manager)).To(Succeed())
+		Expect(drain.New(drain.Config{Client: cached, Versions: versions, Clock: clk, Recorder: recorder, Turns: turns, Options: options}).SetupWithManager(manager)).To(Succeed())
+		Expect(drain.NewMigratable(drain.MigratableConfig{Client: cached, Versions: versions, APIReader: reader, Clock: clk, Settle: 100 * time.Millisecond}).SetupWithManager(manager)).To(Succeed())
 	}
 
 	migrationMetrics, err := migration.NewMetrics(registry)

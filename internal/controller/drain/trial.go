@@ -36,8 +36,9 @@ const (
 
 // trial is what the API server said about a second pod of a processor.
 type trial struct {
-	// generation is that of the Processor. A trial of another one says nothing.
+	// generation is that of the Processor, and revision that of the pod that works. A trial of others says nothing.
 	generation int64
+	revision   string
 	// at is when, or when its turn comes.
 	at time.Time
 	// done says that it was made.
@@ -68,16 +69,16 @@ func newTrials(c client.Client, reader client.Reader) *trials {
 	return &trials{client: c, reader: reader, known: map[types.NamespacedName]*trial{}}
 }
 
-// of answers what is known about the processor's next pod, and when to ask again. It tries at most once; what is known is
+// of answers what is known about the processor's next pod, which is of the revision, and when to ask again. It tries at most once; what is known is
 // believed for as long as said.
-func (t *trials) of(ctx context.Context, p *doryv1alpha1.Processor, believed time.Duration, now time.Time) (found *trial, again time.Duration) {
+func (t *trials) of(ctx context.Context, p *doryv1alpha1.Processor, revision string, believed time.Duration, now time.Time) (found *trial, again time.Duration) {
 	key := client.ObjectKeyFromObject(p)
-	due, wait := t.reserve(key, p.Generation, believed, now)
+	due, wait := t.reserve(key, p.Generation, revision, believed, now)
 	if wait > 0 {
 		return due, wait
 	}
 	made := t.make(ctx, p)
-	made.generation, made.at, made.done = p.Generation, now, true
+	made.generation, made.revision, made.at, made.done = p.Generation, revision, now, true
 	t.mu.Lock()
 	t.known[key] = made
 	t.mu.Unlock()
@@ -87,16 +88,16 @@ func (t *trials) of(ctx context.Context, p *doryv1alpha1.Processor, believed tim
 	return made, trialRefresh
 }
 
-// reserve answers the trial of the generation, and how long the next has to wait.
-func (t *trials) reserve(key types.NamespacedName, generation int64, believed time.Duration, now time.Time) (*trial, time.Duration) {
+// reserve answers the trial of the generation and the revision, and how long the next has to wait.
+func (t *trials) reserve(key types.NamespacedName, generation int64, revision string, believed time.Duration, now time.Time) (*trial, time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	found := t.known[key]
-	if found == nil || found.generation != generation {
+	if found == nil || found.generation != generation || found.revision != revision {
 		if t.next.Before(now) {
 			t.next = now
 		}
-		found = &trial{generation: generation, at: t.next}
+		found = &trial{generation: generation, revision: revision, at: t.next}
 		t.known[key], t.next = found, t.next.Add(trialPace)
 	}
 	switch {

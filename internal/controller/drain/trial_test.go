@@ -34,9 +34,9 @@ func TestTrialsAreFew(t *testing.T) {
 	})
 	trials := newTrials(c, c)
 	p := &doryv1alpha1.Processor{ObjectMeta: metav1.ObjectMeta{Namespace: "vision", Name: "cam", Generation: 1}, Spec: specOf(doryv1alpha1.LocationManaged)}
-	at := now
+	at, revision := now, "r1"
 	try := func(believed time.Duration) time.Duration {
-		_, again := trials.of(t.Context(), p, believed, at)
+		_, again := trials.of(t.Context(), p, revision, believed, at)
 		return again
 	}
 	for _, test := range []struct {
@@ -53,12 +53,13 @@ func TestTrialsAreFew(t *testing.T) {
 		{"its node is left", 0, trialFreshest, func() {}, trialRefresh, 2},
 		{"and still is", time.Second, trialFreshest, func() {}, trialRefresh, 2},
 		{"another spec", 0, trialFresh, func() { p.Generation++ }, trialRefresh, 3},
+		{"another version runs", time.Second, trialFresh, func() { revision = "r2" }, trialRefresh, 4},
 		{"a quota", time.Second, trialFresh, func() {
 			p.Generation++
 			refusal = apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "x", errors.New("exceeded quota: q"))
-		}, trialDoubt, 4},
-		{"again", time.Minute, trialFresh, func() {}, trialDoubt - time.Minute, 4},
-		{"and again", time.Minute, trialFresh, func() { refusal = nil }, trialRefresh, 5},
+		}, trialDoubt, 5},
+		{"again", time.Minute, trialFresh, func() {}, trialDoubt - time.Minute, 5},
+		{"and again", time.Minute, trialFresh, func() { refusal = nil }, trialRefresh, 6},
 	} {
 		at = at.Add(test.later)
 		test.change()

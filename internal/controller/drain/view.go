@@ -25,6 +25,8 @@ type view struct {
 	pod *corev1.Pod
 	// processor is what the pod belongs to; nil once it is gone.
 	processor *doryv1alpha1.Processor
+	// runs is the Processor as it was when the pod was made, where that is not the present spec; nil otherwise.
+	runs *doryv1alpha1.Processor
 	// epoch is that of the processor's id; nil before the first one.
 	epoch *doryv1alpha1.ProcessorEpoch
 	// migrations are all of the Processor.
@@ -47,9 +49,10 @@ type view struct {
 
 // viewer makes views.
 type viewer struct {
-	reader  client.Reader
-	clock   clock.PassiveClock
-	options Options
+	reader   client.Reader
+	clock    clock.PassiveClock
+	options  Options
+	versions *Versions
 }
 
 // ofName looks at a pod by its name.
@@ -96,11 +99,16 @@ func (w viewer) fill(ctx context.Context, v *view, key types.NamespacedName) (er
 	if v.epoch, err = lookup.Get[doryv1alpha1.ProcessorEpoch](ctx, w.reader, id); err != nil {
 		return err
 	}
+	if v.holds() && !ended(p) {
+		if v.runs, err = w.versions.of(ctx, v.processor, p); err != nil {
+			return err
+		}
+	}
 	node, err := w.node(ctx, p.Spec.NodeName)
 	if err != nil {
 		return err
 	}
-	v.leave = leaving(node, v.processor, w.options.Proactive)
+	v.leave = leaving(node, v.version(), w.options.Proactive)
 	if v.mayStop() || v.active() != nil && v.active().Spec.TargetNode != "" {
 		v.nodes, err = allNodes(ctx, w.reader)
 	}
@@ -155,6 +163,29 @@ func (v *view) active() *doryv1alpha1.ProcessorMigration {
 		}
 	}
 	return nil
+}
+
+// version is what a drain moves: the Processor as it was when the pod was made.
+func (v *view) version() *doryv1alpha1.Processor {
+	if v.runs == nil {
+		return v.processor
+	}
+	return v.runs
+}
+
+// pinned says that the pod can be on no other node.
+func (v *view) pinned() *metav1.Condition { return v.said(pinned(v.version())) }
+
+// placeless says why no other node takes the pod.
+func (v *view) placeless() *metav1.Condition {
+	return v.said(placeless(v.version(), v.pod.Spec.NodeName, v.nodes))
+}
+
+func (v *view) said(hindrance *metav1.Condition) *metav1.Condition {
+	if hindrance != nil && v.version() != v.processor {
+		hindrance.Message += ofAnother
+	}
+	return hindrance
 }
 
 func (v *view) holder() string {
