@@ -2,11 +2,13 @@ package drain
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
@@ -190,22 +192,35 @@ func (d *Desk) Withdraw(ctx context.Context, r Request) error {
 	return nil
 }
 
-// callOff sets spec.cancel. What the migration does about it is its own affair: after the commit, nothing.
+// errOvertaken says that a move is not as it was when it was decided to call it off.
+var errOvertaken = errors.New("it has changed since that was decided")
+
+// callOff sets spec.cancel. What the migration does about it is its own affair: after the commit, nothing. It says which object it
+// is about, as another may have the name by now; and what is displaced must not have changed: it may hand over by now, which this
+// replica has not heard of yet.
 func callOff(ctx context.Context, c client.Client, what cancellation) error {
-	body := `{"spec":{"cancel":true}}`
+	metadata := map[string]any{"uid": what.migration.UID}
 	if what.misledTo != "" { // The next attempt goes by it.
-		body = fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}},"spec":{"cancel":true}}`, doryv1alpha1.AnnotationMisledTo, what.misledTo)
+		metadata["annotations"] = map[string]string{doryv1alpha1.AnnotationMisledTo: what.misledTo}
 	}
 	if what.supersededBy != "" { // Its status is to say so.
-		body = fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}},"spec":{"cancel":true}}`, doryv1alpha1.AnnotationSupersededBy, what.supersededBy)
+		metadata["annotations"] = map[string]string{doryv1alpha1.AnnotationSupersededBy: what.supersededBy}
+		metadata["resourceVersion"] = what.migration.ResourceVersion
 	}
-	patch := client.RawPatch(types.MergePatchType, []byte(body))
+	body, err := json.Marshal(map[string]any{"metadata": metadata, "spec": map[string]any{"cancel": true}})
+	if err != nil {
+		return fmt.Errorf("encoding the end of a move: %w", err)
+	}
+	patch := client.RawPatch(types.MergePatchType, body)
 	m := &doryv1alpha1.ProcessorMigration{}
 	m.Namespace, m.Name = what.migration.Namespace, what.migration.Name
 	// gofail: var drainBeforeCallOff struct{}
-	err := c.Patch(ctx, m, patch)
+	err = c.Patch(ctx, m, patch)
 	// gofail: var drainAfterCallOff struct{}
-	if client.IgnoreNotFound(err) != nil {
+	switch {
+	case apierrors.IsConflict(err), apierrors.IsInvalid(err): // Invalid is another UID.
+		return fmt.Errorf("calling off ProcessorMigration %s/%s: %w: %w", m.Namespace, m.Name, errOvertaken, err)
+	case client.IgnoreNotFound(err) != nil:
 		return fmt.Errorf("calling off ProcessorMigration %s/%s: %w", m.Namespace, m.Name, err)
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/message"
 	"github.com/dory-io/dory/internal/pod"
 )
 
@@ -130,8 +131,8 @@ func lastFailure(o outlook) *obstacle {
 // failureMemory is for how long a move that failed speaks against the next. Registries and states change.
 const failureMemory = time.Hour
 
-func condition(p *doryv1alpha1.Processor, status metav1.ConditionStatus, reason, message string) *metav1.Condition {
-	return &metav1.Condition{Type: doryv1alpha1.ConditionMigratable, Status: status, Reason: reason, Message: message, ObservedGeneration: p.Generation}
+func condition(p *doryv1alpha1.Processor, status metav1.ConditionStatus, reason, said string) *metav1.Condition {
+	return &metav1.Condition{Type: doryv1alpha1.ConditionMigratable, Status: status, Reason: reason, Message: message.Shorten(said, message.ConditionLimit), ObservedGeneration: p.Generation}
 }
 
 // manner is how the processor would move.

@@ -3,6 +3,7 @@ package drain
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -25,6 +26,7 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/lookup"
+	"github.com/dory-io/dory/internal/message"
 	"github.com/dory-io/dory/internal/undecodable"
 )
 
@@ -107,24 +109,36 @@ func (r *Migratable) lookAtAll(ctx context.Context, nodes []*corev1.Node) (ctrl.
 	if err := r.client.List(ctx, &list, client.UnsafeDisableDeepCopy, undecodable.Tolerate); err != nil {
 		return ctrl.Result{}, fmt.Errorf("listing Processors: %w", err)
 	}
-	var result ctrl.Result
+	var after time.Duration
+	var failed []error
 	for i := range list.Items {
 		if _, aside := undecodable.Of(&list.Items[i]); aside || list.Items[i].DeletionTimestamp != nil {
 			continue
 		}
 		// No news of nodes is one about what the API server takes.
 		one, err := r.look(ctx, &list.Items[i], nodes, trialRefresh)
-		if undecodable.Is(err) {
-			continue
+		if err != nil && !undecodable.Is(err) {
+			failed = append(failed, err) // One Processor's trouble keeps the news of nodes from no other.
 		}
-		if err != nil {
-			return ctrl.Result{}, err
-		}
-		if one.RequeueAfter == conflictDelay {
-			result = one // What else has to be looked at again has a request of its own.
-		}
+		after = sooner(after, one.RequeueAfter)
 	}
-	return result, nil
+	return ctrl.Result{RequeueAfter: after}, errors.Join(failed...)
+}
+
+// sooner is when to look at all Processors again, of which one is to be looked at again after the second time. What is found here
+// has no request of its own. It is not soon: whoever waits for a turn has one.
+func sooner(all, one time.Duration) time.Duration {
+	switch {
+	case one == conflictDelay:
+		return one
+	case one == 0 || one >= trialRefresh || all == conflictDelay:
+		return all
+	}
+	one = max(one, trialDoubt)
+	if all == 0 {
+		return one
+	}
+	return min(all, one)
 }
 
 // look writes the condition where it differs.
@@ -137,6 +151,7 @@ func (r *Migratable) look(ctx context.Context, p *doryv1alpha1.Processor, nodes 
 	if wanted == nil {
 		return ctrl.Result{RequeueAfter: again.after}, nil
 	}
+	wanted.Message = message.Shorten(wanted.Message, message.ConditionLimit)
 	wanted.LastTransitionTime = metav1.NewTime(r.clock.Now())
 	conditions := p.Status.DeepCopy().Conditions
 	if !meta.SetStatusCondition(&conditions, *wanted) {
@@ -185,9 +200,25 @@ func (r *Migratable) outlook(ctx context.Context, p *doryv1alpha1.Processor, nod
 	if i := slices.IndexFunc(nodes, func(n *corev1.Node) bool { return n.Name == instance.Node }); i >= 0 && leaving(nodes[i], nil, false).yes() {
 		believed = trialFreshest // A drain is likely.
 	}
-	tried, after := r.trials.of(ctx, o.runs, o.revision, believed, o.now)
+	tried, after := r.trials.of(ctx, attempted{o.runs, o.revision, r.others(p)}, believed, o.now)
 	o.trial = tried
 	return o, again{after, !tried.done}, nil
+}
+
+// others says whether a target of another Processor's move is there in the namespace: it fills a quota only for a while.
+func (r *Migratable) others(p *doryv1alpha1.Processor) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) {
+		var list doryv1alpha1.ProcessorMigrationList
+		if err := r.client.List(ctx, &list, client.InNamespace(p.Namespace), client.UnsafeDisableDeepCopy, undecodable.Tolerate); err != nil {
+			return "", fmt.Errorf("listing the migrations of namespace %s: %w", p.Namespace, err)
+		}
+		for i := range list.Items {
+			if m := &list.Items[i]; m.Active() && m.Status.TargetPod != "" && m.Spec.Processor != p.Name {
+				return m.Name, nil
+			}
+		}
+		return "", nil
+	}
 }
 
 // write replaces the list of conditions, of which a merge patch knows only the whole, if nobody has changed it since. It

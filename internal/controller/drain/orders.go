@@ -2,6 +2,7 @@ package drain
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"sync"
@@ -118,6 +119,10 @@ func (q *orders) next(ctx context.Context) bool {
 		return true
 	}
 	err := q.maker.make(ctx, o)
+	if errors.Is(err, errOvertaken) {
+		log.FromContext(ctx).V(1).Info("leaving a move alone until it is asked for again", "cause", err.Error())
+		err = nil // Whoever waits asks again, and is answered by what is so then.
+	}
 	q.remember(key, err)
 	if err != nil && q.queue.NumRequeues(key) < maxTries && ctx.Err() == nil {
 		log.FromContext(ctx).V(1).Info("trying again to make a ProcessorMigration", "cause", err.Error())

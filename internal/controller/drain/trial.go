@@ -25,7 +25,8 @@ const (
 	trialSuffix = "trial"
 	// trialPace is how many trials begin in a row; each is one request to the API server.
 	trialPace = 200 * time.Millisecond
-	// trialDoubt is after how long a trial that failed is repeated: nothing tells that a quota has room again.
+	// trialDoubt is after how long a trial that failed is repeated: nothing tells that a quota has room again. As long as the answer
+	// stays the same, that doubles up to trialRefresh.
 	trialDoubt = 2 * time.Minute
 	// trialFresh is for how long one is believed that went well, if there is reason to look: the node is being left, or anything
 	// else is news. Without news it is repeated every trialRefresh, because a new quota or policy is none.
@@ -43,6 +44,10 @@ type trial struct {
 	at time.Time
 	// done says that it was made.
 	done bool
+	// turn is when it is to be made once more; zero is not before it is due.
+	turn time.Time
+	// pause is after how long it is, where it failed.
+	pause time.Duration
 	// quota, refused and unknown are why the pod cannot be made: a quota in which the pod that works may stand in its way, any
 	// other refusal, or trouble that says nothing about the pod.
 	quota, refused, unknown string
@@ -51,6 +56,28 @@ type trial struct {
 }
 
 func (t *trial) failed() bool { return t.quota != "" || t.refused != "" || t.unknown != "" }
+
+// same says that two trials had the same answer.
+func (t *trial) same(other *trial) bool {
+	return t.quota == other.quota && t.refused == other.refused && t.unknown == other.unknown && t.claim == other.claim
+}
+
+// doubt is how long a trial that failed is believed after the one before.
+func (t *trial) doubt(before *trial) time.Duration {
+	if before == nil || !before.done || !t.same(before) {
+		return trialDoubt
+	}
+	return min(2*max(before.pause, trialDoubt), trialRefresh)
+}
+
+// attempted is what is tried.
+type attempted struct {
+	// processor is the Processor as it was when the pod that works was made, and revision that pod's.
+	processor *doryv1alpha1.Processor
+	revision  string
+	// others names a move of another Processor whose target may take the room in a quota meanwhile; empty is none.
+	others func(context.Context) (string, error)
+}
 
 // trials remember what was tried: once for a spec, and again where it failed. They begin one after another, however many
 // Processors there are to look at after a start.
@@ -69,23 +96,42 @@ func newTrials(c client.Client, reader client.Reader) *trials {
 	return &trials{client: c, reader: reader, known: map[types.NamespacedName]*trial{}}
 }
 
-// of answers what is known about the processor's next pod, which is of the revision, and when to ask again. It tries at most once; what is known is
+// of answers what is known about the processor's next pod, and when to ask again. It tries at most once; what is known is
 // believed for as long as said.
-func (t *trials) of(ctx context.Context, p *doryv1alpha1.Processor, revision string, believed time.Duration, now time.Time) (found *trial, again time.Duration) {
+func (t *trials) of(ctx context.Context, what attempted, believed time.Duration, now time.Time) (found *trial, again time.Duration) {
+	p, revision := what.processor, what.revision
 	key := client.ObjectKeyFromObject(p)
 	due, wait := t.reserve(key, p.Generation, revision, believed, now)
 	if wait > 0 {
 		return due, wait
 	}
 	made := t.make(ctx, p)
+	if made.quota != "" {
+		made = made.crowded(ctx, what, due)
+	}
+	made.pause = made.doubt(due)
 	made.generation, made.revision, made.at, made.done = p.Generation, revision, now, true
 	t.mu.Lock()
 	t.known[key] = made
 	t.mu.Unlock()
 	if made.failed() {
-		return made, trialDoubt
+		return made, min(made.pause, believed)
 	}
 	return made, trialRefresh
+}
+
+// crowded is what a quota without room means while another target takes the room: nothing. What was known before counts.
+func (t *trial) crowded(ctx context.Context, what attempted, before *trial) *trial {
+	other, err := what.others(ctx)
+	switch {
+	case err != nil:
+		return &trial{unknown: err.Error()}
+	case other == "":
+		return t
+	case before != nil && before.done:
+		return &trial{quota: before.quota, refused: before.refused, unknown: before.unknown, claim: before.claim}
+	}
+	return &trial{claim: t.claim, unknown: fmt.Sprintf("there is no room for it as long as ProcessorMigration %s is under way, which has a second pod, too: %s", other, t.quota)}
 }
 
 // reserve answers the trial of the generation and the revision, and how long the next has to wait.
@@ -94,22 +140,35 @@ func (t *trials) reserve(key types.NamespacedName, generation int64, revision st
 	defer t.mu.Unlock()
 	found := t.known[key]
 	if found == nil || found.generation != generation || found.revision != revision {
-		if t.next.Before(now) {
-			t.next = now
-		}
-		found = &trial{generation: generation, revision: revision, at: t.next}
-		t.known[key], t.next = found, t.next.Add(trialPace)
+		found = &trial{generation: generation, revision: revision, at: t.slot(now)}
+		t.known[key] = found
+	}
+	if !found.done {
+		return found, found.at.Sub(now)
+	}
+	left := found.at.Add(believed).Sub(now)
+	if found.failed() {
+		left = found.at.Add(min(found.pause, believed)).Sub(now)
 	}
 	switch {
-	case !found.done:
-		return found, found.at.Sub(now)
-	case found.failed():
-		return found, found.at.Add(min(trialDoubt, believed)).Sub(now)
-	case now.Sub(found.at) >= believed:
-		return found, 0
-	default:
+	case left > 0 && found.failed():
+		return found, left
+	case left > 0:
 		return found, trialRefresh
+	case found.turn.IsZero():
+		found.turn = t.slot(now)
 	}
+	return found, found.turn.Sub(now)
+}
+
+// slot is when the next trial may begin.
+func (t *trials) slot(now time.Time) time.Time {
+	if t.next.Before(now) {
+		t.next = now
+	}
+	next := t.next
+	t.next = next.Add(trialPace)
+	return next
 }
 
 func (t *trials) forget(key types.NamespacedName) {

@@ -34,9 +34,10 @@ func TestTrialsAreFew(t *testing.T) {
 	})
 	trials := newTrials(c, c)
 	p := &doryv1alpha1.Processor{ObjectMeta: metav1.ObjectMeta{Namespace: "vision", Name: "cam", Generation: 1}, Spec: specOf(doryv1alpha1.LocationManaged)}
-	at, revision := now, "r1"
+	at, revision, other := now, "r1", ""
+	others := func(context.Context) (string, error) { return other, nil }
 	try := func(believed time.Duration) time.Duration {
-		_, again := trials.of(t.Context(), p, revision, believed, at)
+		_, again := trials.of(t.Context(), attempted{p, revision, others}, believed, at)
 		return again
 	}
 	for _, test := range []struct {
@@ -59,7 +60,14 @@ func TestTrialsAreFew(t *testing.T) {
 			refusal = apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "x", errors.New("exceeded quota: q"))
 		}, trialDoubt, 5},
 		{"again", time.Minute, trialFresh, func() {}, trialDoubt - time.Minute, 5},
-		{"and again", time.Minute, trialFresh, func() { refusal = nil }, trialRefresh, 6},
+		{"the same", time.Minute, trialFresh, func() {}, 2 * trialDoubt, 6},
+		{"which is believed for longer", trialDoubt, trialFresh, func() {}, trialDoubt, 6},
+		{"and for longer", trialDoubt, trialFresh, func() {}, 4 * trialDoubt, 7},
+		{"but not while its node is left", trialDoubt, trialFreshest, func() {}, trialFreshest, 8},
+		{"another answer", trialRefresh, trialFresh, func() {
+			refusal = apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "x", errors.New("no"))
+		}, trialDoubt, 9},
+		{"and room at last", trialDoubt, trialFresh, func() { refusal = nil }, trialRefresh, 10},
 	} {
 		at = at.Add(test.later)
 		test.change()
@@ -67,8 +75,22 @@ func TestTrialsAreFew(t *testing.T) {
 			t.Errorf("%s: again after %s, %d requests; want %s, %d", test.name, again, made, test.again, test.want)
 		}
 	}
-	made = 0
+	refusal = apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "x", errors.New("no"))
 	var last time.Duration
+	for i := range 100 {
+		p.Name = fmt.Sprint("refused", i)
+		at = at.Add(trialPace)
+		try(trialFresh)
+	}
+	at, made = at.Add(trialDoubt), 0
+	for i := range 100 {
+		p.Name = fmt.Sprint("refused", i)
+		last = try(trialFresh)
+	}
+	if made != 1 || last != 99*trialPace {
+		t.Errorf("%d repeated at once, the last of 100 after %s", made, last)
+	}
+	at, refusal, made = at.Add(time.Hour), nil, 0
 	for i := range 100 {
 		p.Name = fmt.Sprint("cam", i)
 		last = try(trialFresh)
@@ -97,5 +119,61 @@ func TestVerdictOnATrial(t *testing.T) {
 				t.Errorf("%+v, want %+v", *got, test.want)
 			}
 		})
+	}
+}
+
+// A quota that is full because another processor moves says nothing about the next move.
+func TestTrialBesideAnotherMove(t *testing.T) {
+	full := apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "x", errors.New("exceeded quota: q"))
+	for name, test := range map[string]struct {
+		before error
+		known  bool
+		other  string
+		want   trial
+	}{
+		"nobody moves":                 {nil, true, "", trial{quota: full.Error()}},
+		"there was room before":        {nil, true, "m3", trial{}},
+		"there was none before either": {full, true, "m3", trial{quota: full.Error()}},
+		"nothing was known before": {nil, false, "m3", trial{
+			unknown: "there is no room for it as long as ProcessorMigration m3 is under way, which has a second pod, too: " + full.Error(),
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answer := test.before
+			c := interceptor.NewClient(fake.NewClientBuilder().Build(), interceptor.Funcs{
+				Create: func(context.Context, client.WithWatch, client.Object, ...client.CreateOption) error { return answer },
+			})
+			trials := newTrials(c, c)
+			p := &doryv1alpha1.Processor{ObjectMeta: metav1.ObjectMeta{Namespace: "vision", Name: "cam", Generation: 1}, Spec: specOf(doryv1alpha1.LocationManaged)}
+			moving := ""
+			what := attempted{p, "r1", func(context.Context) (string, error) { return moving, nil }}
+			at := now
+			if test.known {
+				trials.of(t.Context(), what, trialFresh, at)
+				at = at.Add(trialRefresh)
+			}
+			answer, moving = full, test.other
+			got, _ := trials.of(t.Context(), what, trialFresh, at)
+			if !got.done || !got.same(&test.want) {
+				t.Errorf("%+v, want %+v", *got, test.want)
+			}
+		})
+	}
+}
+
+func TestSooner(t *testing.T) {
+	for _, test := range []struct{ all, one, want time.Duration }{
+		{0, 0, 0},
+		{0, trialRefresh, 0},
+		{0, trialDoubt, trialDoubt},
+		{0, trialPace, trialDoubt},
+		{4 * trialDoubt, 2 * trialDoubt, 2 * trialDoubt},
+		{trialDoubt, 2 * trialDoubt, trialDoubt},
+		{trialDoubt, conflictDelay, conflictDelay},
+		{conflictDelay, trialDoubt, conflictDelay},
+	} {
+		if got := sooner(test.all, test.one); got != test.want {
+			t.Errorf("%s and %s: %s, want %s", test.all, test.one, got, test.want)
+		}
 	}
 }

@@ -283,3 +283,39 @@ func TestDeskDoesNotGuess(t *testing.T) {
 		t.Error("ready before it has any cache")
 	}
 }
+
+// A move that has changed since it was looked at is not displaced: it may hand over by now.
+func TestDeskDisplacesOnlyWhatItSaw(t *testing.T) {
+	for name, changed := range map[string]bool{"as it was seen": false, "further since": true} {
+		t.Run(name, func(t *testing.T) {
+			stuck := migration("m3", time.Minute, in("Placing"), func(m *doryv1alpha1.ProcessorMigration) { m.Spec.Reason = doryv1alpha1.MigrationManual })
+			c := clusterOf(t, interceptor.Funcs{}, append(working("cam", "n1"), aNode(cordoned), aNode(named("n2")), stuck)...)
+			d, _ := deskOf(t, c)
+			a, err := d.Ask(t.Context(), Request{Pod: client.ObjectKey{Namespace: "vision", Name: instance}, By: "eviction"})
+			if err != nil || !strings.Contains(a.Message, "m3 (Manual) gives way to it") {
+				t.Fatalf("answer %+v, error %v", a, err)
+			}
+			now := &doryv1alpha1.ProcessorMigration{}
+			read := func() {
+				t.Helper()
+				if err := c.Get(t.Context(), client.ObjectKeyFromObject(stuck), now); err != nil {
+					t.Fatal(err)
+				}
+			}
+			read()
+			if changed {
+				now.Status.Phase = doryv1alpha1.MigrationHandingOff
+				if err := c.Status().Update(t.Context(), now); err != nil {
+					t.Fatal(err)
+				}
+			}
+			d.orders.next(t.Context())
+			if read(); now.Cancelled() == changed {
+				t.Errorf("called off: %t", now.Cancelled())
+			}
+			if d.orders.queue.Len() != 0 || len(d.orders.open) != 0 {
+				t.Error("it is tried again")
+			}
+		})
+	}
+}
