@@ -40,6 +40,64 @@ var _ = Describe("make uninstall", func() {
 		isInstalled(ctx)
 	})
 
+	DescribeTable("ends no processor that would lose work", func(ctx context.Context, interval string, storage doryv1alpha1.CheckpointStorage, checkpointed metav1.ConditionStatus, says string) {
+		o := create(ctx, processor("large", "image: a\nstate: {checkpointInterval: "+interval+"}"))
+		p := &doryv1alpha1.Processor{}
+		Expect(typed.Get(ctx, client.ObjectKeyFromObject(o), p)).To(Succeed())
+		p.Status.Instance = &doryv1alpha1.ProcessorInstance{Pod: "dory-large-1", Epoch: 1}
+		if storage != "" {
+			p.Status.Checkpoint = &doryv1alpha1.ProcessorCheckpoint{Storage: storage, Time: metav1.Now(), Epoch: 1, Checksum: strings.Repeat("a", 64), SizeBytes: 2 << 20}
+		}
+		if checkpointed != "" {
+			p.Status.Conditions = []metav1.Condition{{Type: doryv1alpha1.ConditionCheckpointed, Status: checkpointed, Reason: "R", LastTransitionTime: metav1.Now()}}
+		}
+		Expect(typed.Status().Update(ctx, p)).To(Succeed())
+		out, err := script("TIMEOUT=1 PROCESSORS=delete hack/install/install uninstall")
+		Expect(err).To(HaveOccurred())
+		Expect(out).To(And(ContainSubstring("default/large"), ContainSubstring(says)))
+		Expect(typed.Get(ctx, client.ObjectKeyFromObject(p), p)).To(Succeed())
+		Expect(p.DeletionTimestamp).To(BeNil())
+		isInstalled(ctx)
+	},
+		Entry("because its state is too large for its SDK to save, in the database", "30s", doryv1alpha1.CheckpointDatabase, metav1.ConditionTrue, "suspend them, wait until their pods are gone"),
+		Entry("because its state is too large for its SDK to save, in ConfigMaps", "30s", doryv1alpha1.CheckpointChunks, metav1.ConditionTrue, "suspend them"),
+		Entry("because it is never copied", "0s", doryv1alpha1.CheckpointStorage(""), metav1.ConditionStatus(""), "are never copied"),
+		Entry("because copies fail", "30s", doryv1alpha1.CheckpointConfigMap, metav1.ConditionFalse, "Their state cannot be copied"),
+		Entry("because there was no copy yet", "30s", doryv1alpha1.CheckpointStorage(""), metav1.ConditionStatus(""), "Their state cannot be copied"),
+	)
+
+	It("stops the operator between two moves", func(ctx context.Context) {
+		DeferCleanup(func(ctx context.Context) {
+			out, err := kubectl("apply", "--server-side", "-k", filepath.Join(configDir, "default"))
+			Expect(err).NotTo(HaveOccurred(), out)
+			waitForPolicies(ctx)
+		})
+		p := create(ctx, processor("moves", "image: a"))
+		m := &doryv1alpha1.ProcessorMigration{ObjectMeta: metav1.ObjectMeta{Namespace: p.GetNamespace(), Name: "late"}, Spec: doryv1alpha1.ProcessorMigrationSpec{Processor: "moves"}}
+		Expect(typed.Create(ctx, m)).To(Succeed())
+		DeferCleanup(func(ctx context.Context) { Expect(client.IgnoreNotFound(typed.Delete(ctx, m))).To(Succeed()) })
+		// A kubectl beside which a move begins just when the operator is stopped, and ends when it is there again.
+		directory := GinkgoT().TempDir()
+		calls := filepath.Join(directory, "calls")
+		shim := `#!/usr/bin/env bash
+root=$PWD/bin/k8s/kubectl
+phase() { "$root" patch processormigration -n default late --subresource=status --type=merge -p "{\"status\":{\"phase\":\"$1\"}}" >/dev/null || exit; }
+case "$*" in
+*--replicas=0) if [ ! -s ` + calls + ` ]; then phase HandingOff; fi ;;
+*--replicas=2) phase Succeeded ;;
+esac
+case "$*" in *" scale "* | "delete -k "*) echo "$*" >>` + calls + ` ;; esac
+exec "$root" "$@"
+`
+		Expect(os.WriteFile(filepath.Join(directory, "kubectl"), []byte(shim), 0o700)).To(Succeed())
+		out, err := script("PATH=" + directory + ":$PATH TIMEOUT=20 PROCESSORS=keep hack/install/install uninstall")
+		Expect(err).NotTo(HaveOccurred(), out)
+		seen, err := os.ReadFile(calls)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(strings.Split(strings.TrimSpace(string(seen)), "\n")).To(HaveExactElements(ContainSubstring("--replicas=0"), ContainSubstring("--replicas=2"),
+			ContainSubstring("--replicas=0"), ContainSubstring("delete -k config/default")))
+	})
+
 	It("purges nothing that must be kept, and takes no other words", func(ctx context.Context) {
 		out, err := script("PROCESSORS=keep PURGE=1 hack/install/install uninstall")
 		Expect(err).To(HaveOccurred())
@@ -78,6 +136,8 @@ var _ = Describe("A backup of a namespace's ConfigMaps", func() {
 		p := &doryv1alpha1.Processor{ObjectMeta: metav1.ObjectMeta{Name: "cam"}}
 		for _, namespace := range []string{"from", "to"} {
 			Expect(admin.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})).To(Succeed())
+			Expect(admin.Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "kube-root-ca.crt"}})).To(Succeed(),
+				"a real cluster has one in each namespace")
 		}
 		store := statestore.New(statestore.Config{Client: admin, Reader: admin})
 		p.Namespace = "from"
@@ -89,7 +149,7 @@ var _ = Describe("A backup of a namespace's ConfigMaps", func() {
 			}}})
 			Expect(err).NotTo(HaveOccurred())
 		}
-		out, err := script("kubectl get configmaps -n from -o yaml | sed 's/namespace: from/namespace: to/' >states.yaml && kubectl create -f states.yaml; code=$?; rm -f states.yaml; exit $code")
+		out, err := script("kubectl get configmaps -n from --field-selector metadata.name!=kube-root-ca.crt -o yaml | sed 's/namespace: from/namespace: to/' >states.yaml && kubectl create -f states.yaml; code=$?; rm -f states.yaml; exit $code")
 		Expect(err).NotTo(HaveOccurred(), out)
 
 		p.Namespace = "to"
