@@ -12,13 +12,18 @@ import (
 )
 
 // addFollower takes up a database whose Secret comes later.
-func (o *operator) addFollower(context.Context) error {
+func (o *operator) addFollower(ctx context.Context) error {
 	if !o.options.followSecret {
 		return nil
 	}
 	namespace := ownNamespace(o.options.leaderElectNS)
 	if namespace == "" {
 		return errors.New("--follow-database-secret outside of a cluster needs --leader-election-namespace, where the Secret and the Deployment are")
+	}
+	if o.options.databaseURL == "" {
+		if err := databasesecret.Required(ctx, o.apiReader(), namespace); err != nil {
+			return fmt.Errorf("starting without a database: %w", err)
+		}
 	}
 	return databasesecret.Add(o.manager, namespace, o.options.databaseURL)
 }

@@ -133,6 +133,7 @@ var _ = Describe("A Secret dory-database that comes after the operator has start
 		}
 		before, generation := follow()
 		Expect(before).To(BeEmpty(), "without a Secret nothing happens")
+		Expect(databasesecret.Required(ctx, c, "dory-system")).To(Succeed())
 
 		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "dory-system", Name: databasesecret.SecretName}, StringData: map[string]string{"url": "postgres://a"}}
 		Expect(admin.Create(ctx, secret)).To(Succeed())
@@ -148,8 +149,21 @@ var _ = Describe("A Secret dory-database that comes after the operator has start
 		follower.URL = "postgres://a"
 		secret.Labels = map[string]string{"team": "vision"}
 		Expect(admin.Update(ctx, secret)).To(Succeed())
+		var same string
+		same, again = follow()
+		Expect(same).To(Equal(first), "the pods stay")
+		restarted = again // The record alone makes a Deployment another.
 		_, again = follow()
 		Expect(again).To(Equal(restarted))
+
+		By("it says that there is a database, for an operator that starts without its URL")
+		DeferCleanup(func() {
+			out, err := kubectl("-n", "dory-system", "annotate", "deployment", "dory-operator", "dory.io/database-")
+			Expect(err).NotTo(HaveOccurred(), out)
+		})
+		Expect(databasesecret.Required(ctx, c, "dory-system")).To(MatchError(And(
+			ContainSubstring("create the Secret again"), ContainSubstring("kubectl -n dory-system annotate deployment dory-operator dory.io/database-"),
+		)))
 
 		By("the URL changes")
 		secret.StringData = map[string]string{"url": "postgres://b\n"}

@@ -10,6 +10,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -27,6 +28,8 @@ const (
 	DeploymentName = "dory-operator"
 	// Annotation of the Deployment's pods: the version of the Secret that they were started for.
 	Annotation = "dory.io/database-secret"
+	// ConfiguredAnnotation of the Deployment says that its operators work with a database.
+	ConfiguredAnnotation = "dory.io/database"
 )
 
 // Follower compares the Secret with what this process was started with. The leader has one.
@@ -42,15 +45,20 @@ type Follower struct {
 	URL string
 }
 
-// Reconcile asks for the rollout, once for each version of the Secret.
+// Reconcile asks for the rollout, once for each version of the Secret. And it records that there is a database, for Required.
 func (f *Follower) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
 	secret, err := lookup.Get[corev1.Secret](ctx, f.Secrets, types.NamespacedName{Namespace: f.Namespace, Name: SecretName})
-	if err != nil || !f.differs(secret) {
+	if err != nil || secret == nil {
 		return ctrl.Result{}, err
 	}
 	deployment, err := lookup.Get[appsv1.Deployment](ctx, f.Reader, types.NamespacedName{Namespace: f.Namespace, Name: DeploymentName})
-	if err != nil || deployment == nil || started(deployment, secret) {
+	switch {
+	case err != nil || deployment == nil:
 		return ctrl.Result{}, err
+	case !f.differs(secret):
+		return ctrl.Result{}, f.record(ctx, deployment)
+	case started(deployment, secret):
+		return ctrl.Result{}, nil
 	}
 	restarted := deployment.DeepCopy()
 	if restarted.Spec.Template.Annotations == nil {
@@ -62,6 +70,31 @@ func (f *Follower) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, 
 	}
 	log.FromContext(ctx).Info("the database's URL is new: the operators start anew with it, one after the other", "secret", SecretName)
 	return ctrl.Result{}, nil
+}
+
+// record says on the Deployment that this process works with a database.
+func (f *Follower) record(ctx context.Context, deployment *appsv1.Deployment) error {
+	if _, done := deployment.Annotations[ConfiguredAnnotation]; done || f.URL == "" {
+		return nil
+	}
+	recorded := deployment.DeepCopy()
+	metav1.SetMetaDataAnnotation(&recorded.ObjectMeta, ConfiguredAnnotation, "configured")
+	if err := f.Client.Patch(ctx, recorded, client.MergeFrom(deployment)); err != nil {
+		return fmt.Errorf("recording on Deployment %s/%s that there is a database: %w", f.Namespace, DeploymentName, err)
+	}
+	return nil
+}
+
+// Required is an error for a process that was started without a URL where operators have worked with a database: its rows would not
+// be mirrored, and epochs and states that only it knows would be missed. The process ends with it, and is started again until
+// the Secret is there or a person says that there is no database any more.
+func Required(ctx context.Context, reader client.Reader, namespace string) error {
+	deployment, err := lookup.Get[appsv1.Deployment](ctx, reader, types.NamespacedName{Namespace: namespace, Name: DeploymentName})
+	if err != nil || deployment == nil || deployment.Annotations[ConfiguredAnnotation] == "" {
+		return err
+	}
+	return fmt.Errorf("there is no URL of the database in Secret %[1]s/%[2]s, and this installation has worked with one: create the Secret again or, to go on "+
+		"without a database, kubectl -n %[1]s annotate deployment %[3]s %[4]s-", namespace, SecretName, DeploymentName, ConfiguredAnnotation)
 }
 
 // differs says whether the Secret has a URL that this process was not started with. A Secret that is gone, or has none, is no
