@@ -170,8 +170,7 @@ func typeBelow(into reflect.Type, name string) reflect.Type {
 	default:
 		return nil
 	}
-	for i := range into.NumField() {
-		field := into.Field(i)
+	for field := range into.Fields() {
 		tag, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		switch {
 		case tag == name && name != "":

@@ -146,9 +146,9 @@ func quantities(of reflect.Type, above []reflect.Type) (paths []string) {
 	case reflect.Map:
 		below("cpu", of.Elem())
 	case reflect.Struct:
-		for i := range of.NumField() {
-			name, _, _ := strings.Cut(of.Field(i).Tag.Get("json"), ",")
-			below(name, of.Field(i).Type)
+		for field := range of.Fields() {
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			below(name, field.Type)
 		}
 	default:
 	}
@@ -159,11 +159,11 @@ func quantities(of reflect.Type, above []reflect.Type) (paths []string) {
 func document(t *testing.T, path string, value any) []byte {
 	t.Helper()
 	steps := strings.Fields(path)
-	for i := len(steps) - 1; i >= 0; i-- {
-		if steps[i] == "0" {
+	for _, step := range slices.Backward(steps) {
+		if step == "0" {
 			value = []any{value}
 		} else {
-			value = map[string]any{steps[i]: value}
+			value = map[string]any{step: value}
 		}
 	}
 	raw, err := json.Marshal(value)
