@@ -25,7 +25,7 @@ func cacheOptions() cache.Options {
 	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Pod{}:            {Label: ours, Transform: slimPod},
+			&corev1.Pod{}:            {Label: ours, Transform: pod.Slim},
 			&corev1.ServiceAccount{}: {Field: account},
 			&rbacv1.RoleBinding{}:    {Field: account},
 			&corev1.Node{}:           {Transform: slimNode},
@@ -51,22 +51,4 @@ func slimNode(obj any) (any, error) {
 		Spec:   corev1.NodeSpec{Unschedulable: node.Spec.Unschedulable, Taints: node.Spec.Taints},
 		Status: corev1.NodeStatus{Conditions: node.Status.Conditions},
 	}, nil
-}
-
-// slimPod drops the parts of a pod's spec that nothing is decided by: three quarters of its memory. What is cached must
-// therefore never be written back as a whole.
-func slimPod(obj any) (any, error) {
-	pod, ok := obj.(*corev1.Pod)
-	if !ok {
-		return obj, nil
-	}
-	pod.ManagedFields = nil
-	delete(pod.Annotations, doryv1alpha1.AnnotationSpec) // Read past the cache, where a pod of an older spec is made again.
-	pod.Spec.Volumes, pod.Spec.Tolerations, pod.Spec.Affinity, pod.Spec.TopologySpreadConstraints = nil, nil, nil, nil
-	for _, containers := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
-		for i, c := range containers {
-			containers[i] = corev1.Container{Name: c.Name, Image: c.Image, Ports: c.Ports, LivenessProbe: c.LivenessProbe}
-		}
-	}
-	return pod, nil
 }

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap/zapcore"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -104,33 +103,6 @@ func TestSlimNodeKeepsWhatDecisionsNeed(t *testing.T) {
 	}
 	if node.Annotations != nil || node.Status.Images != nil {
 		t.Errorf("kept: %+v", node)
-	}
-}
-
-// What lifecycle and the migrations decide by must stay; what is large must go.
-func TestSlimPod(t *testing.T) {
-	probe := &corev1.Probe{PeriodSeconds: 7}
-	slim, err := slimPod(&corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: "p", Labels: map[string]string{"a": "b"}, Finalizers: []string{"f"}, ManagedFields: []metav1.ManagedFieldsEntry{{}}},
-		Spec: corev1.PodSpec{
-			NodeName: "n1", Volumes: []corev1.Volume{{}}, ImagePullSecrets: []corev1.LocalObjectReference{{Name: "s"}},
-			Containers: []corev1.Container{{Name: "processor", LivenessProbe: probe, Env: []corev1.EnvVar{{Name: "A"}}}},
-		},
-		Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.0.0.1"},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: "p", Labels: map[string]string{"a": "b"}, Finalizers: []string{"f"}},
-		Spec: corev1.PodSpec{
-			NodeName: "n1", ImagePullSecrets: []corev1.LocalObjectReference{{Name: "s"}},
-			Containers: []corev1.Container{{Name: "processor", LivenessProbe: probe}},
-		},
-		Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.0.0.1"},
-	}
-	if diff := cmp.Diff(want, slim); diff != "" {
-		t.Errorf("kept (-want +got):\n%s", diff)
 	}
 }
 

@@ -35,7 +35,7 @@ func reservedEnv(in Input) []corev1.EnvVar {
 		// From the pod's metadata, because a container that restarts must know what became of it meanwhile.
 		fieldEnv("DORY_EPOCH", "metadata.labels['"+doryv1alpha1.LabelEpoch+"']"),
 		fieldEnv("DORY_ROLE", "metadata.annotations['"+doryv1alpha1.AnnotationRole+"']"),
-		{Name: "DORY_HEALTH_PORT", Value: strconv.Itoa(int(p.Spec.Port))},
+		{Name: healthPort, Value: strconv.Itoa(int(p.Spec.Port))},
 		{Name: stateConfigMap, Value: StateConfigMapName(p)},
 		{Name: "DORY_STATE_TOKEN", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
 			LocalObjectReference: corev1.LocalObjectReference{Name: TokenSecret}, Key: TokenKey,
@@ -89,6 +89,12 @@ func mergeEnv(spec, reserved []corev1.EnvVar) []corev1.EnvVar {
 
 // stateConfigMap tells the SDK where the processor's state is.
 const stateConfigMap = "DORY_STATE_CONFIGMAP"
+
+// healthPort tells the processor where to listen.
+const healthPort = "DORY_HEALTH_PORT"
+
+// stateBackend tells the SDK how to keep the processor's state.
+const stateBackend = "DORY_STATE_BACKEND"
 
 // StateConfigMapName is where the SDK keeps the processor's state. It depends on nothing but the id, and belongs to no other.
 func StateConfigMapName(p *doryv1alpha1.Processor) string { return statexfer.ConfigMapName(p.ID()) }

@@ -74,7 +74,7 @@ func Port(p *corev1.Pod, spec int32) int32 {
 // toldPort is what the processor itself was told to listen on, or 0.
 func toldPort(container *corev1.Container) int32 {
 	for _, env := range container.Env {
-		if env.Name == "DORY_HEALTH_PORT" {
+		if env.Name == healthPort {
 			port, err := strconv.ParseUint(env.Value, 10, 16)
 			if err == nil {
 				return int32(port)
@@ -114,7 +114,7 @@ func KeepsStateItself(p *corev1.Pod) bool {
 		return false
 	}
 	for _, env := range container.Env {
-		if env.Name == "DORY_STATE_BACKEND" {
+		if env.Name == stateBackend {
 			return env.ValueFrom != nil || (env.Value != "" && !strings.EqualFold(env.Value, "configmap"))
 		}
 	}
