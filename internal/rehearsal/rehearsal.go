@@ -28,12 +28,20 @@ type Rehearsal struct {
 }
 
 // Refusal is a word against a pod that asking again at once does not change.
-type Refusal struct{ error }
+type Refusal struct {
+	error
+
+	// Reason is for a condition; empty where it is the pod that is refused.
+	Reason string
+}
+
+// NewRefusal is a word against what the pod depends on.
+func NewRefusal(reason, message string) error { return &Refusal{errors.New(message), reason} }
 
 // Unwrap is the cause.
 func (r *Refusal) Unwrap() error { return r.error }
 
-func refuse(format string, args ...any) error { return &Refusal{fmt.Errorf(format, args...)} }
+func refuse(format string, args ...any) error { return &Refusal{error: fmt.Errorf(format, args...)} }
 
 // AsRefusal tells a refusal from trouble that passes.
 func AsRefusal(err error) (*Refusal, bool) { return errors.AsType[*Refusal](err) }
@@ -45,7 +53,15 @@ func Refused(err error) bool {
 }
 
 // Unknown says that it could not be told whether anything stands against a pod. That is no permission.
-type Unknown struct{ error }
+type Unknown struct {
+	error
+
+	// Reason is for a condition; empty where it is the pod that nothing is known of.
+	Reason string
+}
+
+// NewUnknown says why what the pod depends on is not known.
+func NewUnknown(reason string, err error) error { return &Unknown{err, reason} }
 
 // Unwrap is the cause.
 func (u *Unknown) Unwrap() error { return u.error }
@@ -63,7 +79,7 @@ func (r Rehearsal) Replace(ctx context.Context, next, old *corev1.Pod) error {
 	if err == nil || Refused(err) {
 		return err
 	}
-	return &Unknown{err}
+	return &Unknown{error: err}
 }
 
 func (r Rehearsal) replace(ctx context.Context, next, old *corev1.Pod) error {
@@ -116,7 +132,7 @@ func judge(err error) error {
 	if err == nil || !Final(err) {
 		return err
 	}
-	return &Refusal{err}
+	return &Refusal{error: err}
 }
 
 // Final says whether the API server's answer is a decision, and no trouble that passes.

@@ -18,7 +18,7 @@ import (
 )
 
 // Preparer makes sure, before an instance starts, that it will find the newest state that can be read, and says what it
-// means where that is not the newest there was. It is asked after the last instance is proven gone.
+// means where that is not the newest there was. Prepare is asked after the last instance is proven gone, Foresee before it ends.
 type Preparer struct {
 	store    *Store
 	epochs   client.Reader
@@ -48,43 +48,70 @@ type Result struct {
 // Refused says that no instance may start.
 func (r Result) Refused() bool { return r.Reason != "" }
 
+// Foresee is what Prepare would say now, and changes nothing. It is asked while an instance still works, which is not to end
+// for a successor that would not be started.
+func (p *Preparer) Foresee(ctx context.Context, processor *doryv1alpha1.Processor) (Result, error) {
+	if processor.OnMissing() == doryv1alpha1.OnMissingDiscard {
+		return p.Epochs(ctx, processor)
+	}
+	found, err := p.look(ctx, processor)
+	return found.result, err
+}
+
 // Prepare puts the newest state where the next instance of the Processor will look for it. An error says that this could
 // not be done, or not be known, now: start nothing and try again.
 func (p *Preparer) Prepare(ctx context.Context, processor *doryv1alpha1.Processor) (Result, error) {
-	policy := processor.OnMissing()
-	if policy == doryv1alpha1.OnMissingDiscard {
+	if processor.OnMissing() == doryv1alpha1.OnMissingDiscard {
 		return p.Epochs(ctx, processor) // The SDK may find a copy all the same.
 	}
+	found, err := p.look(ctx, processor)
+	result := found.result
+	if err != nil || result.Refused() {
+		return result, err
+	}
+	if found.missing != "" {
+		p.event(processor, corev1.EventTypeWarning, "StateOutdated", "%s; starting with that, because spec.state.onMissing is PreferLatest", found.missing)
+	}
+	if found.document == nil || (result.Found.Storage == doryv1alpha1.CheckpointConfigMap && !result.Found.former) {
+		return result, nil
+	}
+	result.Elsewhere, err = p.place(ctx, processor, found)
+	return result, err
+}
+
+// findings are what a look found.
+type findings struct {
+	result    Result
+	inventory *Inventory
+	// document is the newest that can be read, or nil.
+	document *statexfer.Document
+	// missing is what Missing says.
+	missing string
+}
+
+// look reads what is stored, and judges whether an instance may start from that.
+func (p *Preparer) look(ctx context.Context, processor *doryv1alpha1.Processor) (findings, error) {
 	epoch, err := p.epoch(ctx, processor)
 	if err != nil {
-		return Result{}, err
+		return findings{}, err
 	}
-	key, lineage := KeyOf(processor), LineageOf(processor, epoch)
 	// Also where nothing tells that anything ever ran: the states may be all that a backup brought back.
-	found, document, err := p.store.Newest(ctx, key, lineage)
+	inventory, document, err := p.store.Newest(ctx, KeyOf(processor), LineageOf(processor, epoch))
 	if err != nil {
-		return Result{}, fmt.Errorf("looking for the state of Processor %s/%s: %w", processor.Namespace, processor.Name, err)
+		return findings{}, fmt.Errorf("looking for the state of Processor %s/%s: %w", processor.Namespace, processor.Name, err)
 	}
-	if err := Awaited(processor, found); err != nil {
-		return Result{}, err
+	if err := Awaited(processor, inventory); err != nil {
+		return findings{}, err
 	}
-	result := epochs(processor, epoch, found)
-	if result.Refused() {
-		return result, nil
+	found := findings{result: epochs(processor, epoch, inventory), inventory: inventory, document: document}
+	if found.result.Refused() {
+		return found, nil
 	}
-	result.Found = found.Newest()
-	if missing := Missing(processor, found); missing != "" {
-		if policy == doryv1alpha1.OnMissingRequire {
-			result.Reason, result.Message = doryv1alpha1.ReasonStateMissing, missing+". "+remedy
-			return result, nil
-		}
-		p.event(processor, corev1.EventTypeWarning, "StateOutdated", "%s; starting with that, because spec.state.onMissing is PreferLatest", missing)
+	found.result.Found, found.missing = inventory.Newest(), Missing(processor, inventory)
+	if found.missing != "" && processor.OnMissing() == doryv1alpha1.OnMissingRequire {
+		found.result.Reason, found.result.Message = doryv1alpha1.ReasonStateMissing, found.missing+". "+remedy
 	}
-	if document == nil || (result.Found.Storage == doryv1alpha1.CheckpointConfigMap && !result.Found.former) {
-		return result, nil
-	}
-	result.Elsewhere, err = p.place(ctx, processor, key, lineage, found, document)
-	return result, err
+	return found, nil
 }
 
 // remedy says what to do about a start that is refused.
@@ -104,12 +131,13 @@ func (p *Preparer) epoch(ctx context.Context, processor *doryv1alpha1.Processor)
 }
 
 // place puts the newest state into the ConfigMap, unless it is too large for that.
-func (p *Preparer) place(ctx context.Context, processor *doryv1alpha1.Processor, key Key, lineage Lineage, found *Inventory, document *statexfer.Document) (elsewhere bool, err error) {
-	_, fits, err := p.store.saveInConfigMap(ctx, SaveRequest{Key: key, Document: *document, Lineage: lineage, Slot: &found.Slot})
+func (p *Preparer) place(ctx context.Context, processor *doryv1alpha1.Processor, found findings) (elsewhere bool, err error) {
+	key, stored := KeyOf(processor), found.inventory
+	_, fits, err := p.store.saveInConfigMap(ctx, SaveRequest{Key: key, Document: *found.document, Lineage: stored.lineage, Slot: &stored.Slot})
 	if err != nil {
 		return false, fmt.Errorf("putting the state of Processor %s/%s where it will look for it: %w", processor.Namespace, processor.Name, err)
 	}
-	newest := found.Newest()
+	newest := stored.Newest()
 	if fits {
 		p.event(processor, corev1.EventTypeNormal, "StatePlaced", "Copied the state (%s) from %s into ConfigMap %s for the next instance",
 			newest.Version, newest.where(key), key.ConfigMap)

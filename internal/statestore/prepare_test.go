@@ -160,6 +160,7 @@ func TestPrepare(t *testing.T) {
 				s := newStart(t, policy)
 				test.given(s)
 				test.fault(s)
+				wantForeseen(t, s, test.refused, test.fails)
 				result, told, err := s.prepare()
 				if test.fails != "" {
 					wantSays(t, err, test.fails)
@@ -184,6 +185,22 @@ func TestPrepare(t *testing.T) {
 				s.wantInConfigMap(test.inConfigMap)
 			})
 		}
+	}
+}
+
+// wantForeseen: what Prepare will say can be known before, and to ask changes and tells nothing.
+func wantForeseen(t *testing.T, s *start, refused bool, fails string) {
+	t.Helper()
+	before := s.writes
+	result, err := NewPreparer(s.Store, apiServer, s.recorder).Foresee(t.Context(), s.processor)
+	if (err == nil) != (fails == "") || (err != nil && !strings.Contains(err.Error(), fails)) || result.Refused() != refused {
+		t.Errorf("foreseen: refused %v (%s), %v; want %v and %q", result.Refused(), result.Message, err, refused, fails)
+	}
+	if s.writes != before || len(s.recorder.Events) > 0 {
+		t.Errorf("it wrote %d times and told %d events", s.writes-before, len(s.recorder.Events))
+	}
+	if s.database.silent {
+		s.database.away.Store(false) // So that it goes away once more.
 	}
 }
 

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -116,13 +117,32 @@ func (r *Reconciler) confirmSurplus(ctx context.Context, o *observation, surplus
 	return fmt.Errorf("pod %s holds epoch %d, which the cache does not have yet: %w", surplus.Name, epoch.Spec.Epoch, fence.ErrConflict)
 }
 
-// rehearse asks whether the next pod could take the place of the one that is to end for it.
+// rehearse asks whether the next pod could take the place of the one that is to end for it, and would get the state.
 func (r *Reconciler) rehearse(ctx context.Context, o *observation, old *corev1.Pod, of *pod.Origin) error {
 	next, err := r.unmade(ctx, o, of)
 	if err != nil {
 		return err
 	}
-	return r.rehearsal.Replace(ctx, next, old)
+	if err := r.rehearsal.Replace(ctx, next, old); err != nil {
+		return err
+	}
+	return r.foresee(ctx, o)
+}
+
+// foresee asks what prepareState will say. An instance whose successor would be refused or made to wait is not ended: some of
+// its state may be nowhere else, and no processor runs meanwhile.
+func (r *Reconciler) foresee(ctx context.Context, o *observation) error {
+	if r.states == nil {
+		return nil
+	}
+	result, err := r.states.Foresee(ctx, o.processor)
+	switch {
+	case err != nil:
+		return rehearsal.NewUnknown(doryv1alpha1.ReasonStateMissing, err)
+	case result.Refused():
+		return rehearsal.NewRefusal(result.Reason, "the instance is not ended, because none would be started after it: "+result.Message)
+	}
+	return nil
 }
 
 // unmade is a pod that is never made for good. What it needs in its namespace is made before, as for any other.
@@ -143,11 +163,11 @@ const refusalRetry = 30 * time.Second
 // unlessRefused shows why the instance is not ended. A refusal is no error of the pass; that it is not known is.
 func (p *plan) unlessRefused(err error) error {
 	if refused, ok := rehearsal.AsRefusal(err); ok {
-		p.hindrance, p.requeueAfter = &hindrance{doryv1alpha1.ReasonPodRejected, refused.Error()}, refusalRetry
+		p.hindrance, p.requeueAfter = &hindrance{cmp.Or(refused.Reason, doryv1alpha1.ReasonPodRejected), refused.Error()}, refusalRetry
 		return nil
 	}
 	if unknown, ok := rehearsal.AsUnknown(err); ok {
-		p.hindrance = &hindrance{doryv1alpha1.ReasonPodRejected, "it is not known whether a pod of the new spec could start: " + unknown.Error()}
+		p.hindrance = &hindrance{cmp.Or(unknown.Reason, doryv1alpha1.ReasonPodRejected), "it is not known whether a pod of the new spec could start: " + unknown.Error()}
 	}
 	return err
 }

@@ -69,6 +69,8 @@ type Config struct {
 type StatePreparer interface {
 	// Prepare puts the newest state where the next instance looks for it.
 	Prepare(ctx context.Context, p *doryv1alpha1.Processor) (statestore.Result, error)
+	// Foresee is what Prepare would say, and changes nothing.
+	Foresee(ctx context.Context, p *doryv1alpha1.Processor) (statestore.Result, error)
 	// Epochs says under which epochs the stored copies were written.
 	Epochs(ctx context.Context, p *doryv1alpha1.Processor) (statestore.Result, error)
 }

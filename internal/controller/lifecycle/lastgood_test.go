@@ -2,6 +2,7 @@ package lifecycle_test
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -104,6 +105,35 @@ var _ = Describe("An instance that works", func() {
 		Entry("a claim that does not exist", func() {}, template(`{"volumes":[{"name":"disk","persistentVolumeClaim":{"claimName":"missing"}}]}`), "PersistentVolumeClaim"),
 		Entry("a node that does not exist", func() {}, template(`{"nodeName":"nowhere"}`), "nowhere"),
 	)
+
+	It("is not ended while its state is where nothing answers, so that no successor would start", func() {
+		database := &silentDatabase{}
+		startOperator(operatorOptions{database: database})
+		p := apply(namespace, "cam", recreate)
+		first := running(p, "1")
+		recordCheckpoint(p, doryv1alpha1.ProcessorCheckpoint{
+			Time: metav1.Now(), Epoch: 1, Sequence: new(int64(9)), Checksum: strings.Repeat("c", 64), SizeBytes: 2 << 20, Storage: doryv1alpha1.CheckpointDatabase,
+		}, false)
+		modify(p, image("counter:2"))
+		Eventually(updated(p)).Should(And(HaveField("Status", metav1.ConditionFalse), HaveField("Reason", doryv1alpha1.ReasonStateMissing),
+			HaveField("Message", ContainSubstring("in the database, which does not answer"))))
+		Consistently(func() *metav1.Time { return thePod(p, "1").DeletionTimestamp }).Should(BeNil())
+
+		By("the database is back")
+		database.back.Store(true)
+		isEnding(first)
+	})
+
+	It("is not ended beside a stored copy whose epoch is not believed, so that no successor would start", func() {
+		startOperator(operatorOptions{})
+		p := apply(namespace, "cam", recreate)
+		running(p, "1")
+		storeState(namespace, "cam", 1<<62)
+		modify(p, image("counter:2"))
+		Eventually(updated(p)).Should(And(HaveField("Reason", doryv1alpha1.ReasonEpochBehindState), HaveField("Message", And(
+			ContainSubstring("is not ended"), ContainSubstring("dory-state-cam")))))
+		Consistently(func() *metav1.Time { return thePod(p, "1").DeletionTimestamp }).Should(BeNil())
+	})
 
 	It("is not ended, either, where a namespace became restricted", func() {
 		startOperator(operatorOptions{})

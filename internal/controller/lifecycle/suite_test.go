@@ -27,6 +27,7 @@ import (
 	"k8s.io/client-go/rest"
 	clocktesting "k8s.io/utils/clock/testing"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/config"
@@ -40,6 +41,7 @@ import (
 	"github.com/dory-io/dory/internal/pod"
 	"github.com/dory-io/dory/internal/statestore"
 	"github.com/dory-io/dory/internal/statexfer"
+	"github.com/dory-io/dory/internal/store"
 )
 
 var (
@@ -94,12 +96,15 @@ type operatorOptions struct {
 	ledger    fence.Ledger
 	discovery bool
 	readiness bool
+	// database is where large states are.
+	database statestore.Database
 }
 
 func startOperator(options operatorOptions) *operator {
 	GinkgoHelper()
 	o := &operator{clock: clocktesting.NewFakeClock(time.Now()), writes: map[string]int{}}
 	manager, err := ctrl.NewManager(apiServer, ctrl.Options{
+		Cache:  cache.Options{ByObject: map[client.Object]cache.ByObject{&corev1.Pod{}: {Transform: pod.Slim}}}, // As the operator has it.
 		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: "0"}, NewClient: o.countingClient,
 		Controller: config.Controller{SkipNameValidation: new(true)},
 	})
@@ -108,7 +113,7 @@ func startOperator(options operatorOptions) *operator {
 	metrics, err := lifecycle.NewMetrics(prometheus.NewRegistry(), manager.GetCache())
 	Expect(err).NotTo(HaveOccurred())
 	recorder := manager.GetEventRecorder("dory-lifecycle")
-	states := statestore.New(statestore.Config{Client: manager.GetClient(), Reader: manager.GetAPIReader()})
+	states := statestore.New(statestore.Config{Client: manager.GetClient(), Reader: manager.GetAPIReader(), Database: options.database})
 	reconciler := lifecycle.New(lifecycle.Config{
 		Client: manager.GetClient(), APIReader: manager.GetAPIReader(),
 		Issuer: fence.NewIssuer(manager.GetClient(), options.ledger, o.clock), Clock: o.clock,
@@ -206,6 +211,12 @@ func newNamespace() string {
 func clearNamespace(namespace string) {
 	ctx := context.Background()
 	Expect(k8s.DeleteAllOf(ctx, &doryv1alpha1.Processor{}, client.InNamespace(namespace))).To(Succeed())
+	clearPods(namespace)
+}
+
+func clearPods(namespace string) {
+	GinkgoHelper()
+	ctx := context.Background()
 	Eventually(func(g Gomega) {
 		var left corev1.PodList
 		g.Expect(k8s.List(ctx, &left, client.InNamespace(namespace))).To(Succeed())
@@ -399,6 +410,19 @@ func storeState(namespace, name string, epoch int64) {
 		}},
 	})
 	Expect(err).NotTo(HaveOccurred())
+}
+
+// silentDatabase does not answer until it is back, and has nothing then.
+type silentDatabase struct {
+	statestore.Database
+	back atomic.Bool
+}
+
+func (d *silentDatabase) CheckpointInfo(context.Context, string) (*store.CheckpointInfo, error) {
+	if d.back.Load() {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	return nil, store.ErrUnavailable
 }
 
 func crashLooping(ip string) corev1.PodStatus {

@@ -28,7 +28,7 @@ func (r *Reconciler) actions() map[step]action {
 		stepEnterRetiring: r.write, stepEnterSucceeded: r.write, stepEnterRollingBack: r.write, stepEnterRolledBack: r.write,
 		stepEnterFailed: r.write,
 
-		stepRecall: r.recall, stepRehearse: r.rehearse, stepKeep: r.keepSource, stepCreateTarget: r.createTarget, stepDeleteTarget: r.deleteTarget, stepDeleteSource: r.deleteSource,
+		stepRecall: r.recall, stepRehearse: r.rehearse, stepForesee: r.foresee, stepKeep: r.keepSource, stepCreateTarget: r.createTarget, stepDeleteTarget: r.deleteTarget, stepDeleteSource: r.deleteSource,
 		stepAside: r.stepAside, stepBack: r.stepBack, stepAdopt: r.adopt, stepDraw: r.draw, stepCommit: r.commit, stepReviveIssue: r.reviveIssue,
 		stepBar: r.bar,
 
@@ -201,6 +201,22 @@ func (r *Reconciler) rehearse(ctx context.Context, o *observation, d decision) e
 		return o.troubled(d.step, err)
 	}
 	o.know.rehearsed, o.know.trouble = true, nil
+	return nil
+}
+
+// foresee asks whether the target would find its state once the source has ended. It comes after the source's copy was made
+// durable, which mends what may have been missing until then.
+func (r *Reconciler) foresee(ctx context.Context, o *observation, d decision) error {
+	if r.states != nil {
+		result, err := r.states.Foresee(ctx, o.processor)
+		if err == nil && result.Refused() {
+			err = fmt.Errorf("%w: %s", errStateMissing, result.Message)
+		}
+		if err != nil {
+			return o.troubled(d.step, err)
+		}
+	}
+	o.know.foreseen, o.know.trouble = true, nil
 	return nil
 }
 

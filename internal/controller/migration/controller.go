@@ -57,6 +57,8 @@ type Checkpoints interface {
 // StatePreparer puts the newest state where the next instance looks for it; a *statestore.Preparer.
 type StatePreparer interface {
 	Prepare(ctx context.Context, p *doryv1alpha1.Processor) (statestore.Result, error)
+	// Foresee is what Prepare would say, and changes nothing.
+	Foresee(ctx context.Context, p *doryv1alpha1.Processor) (statestore.Result, error)
 }
 
 // Options tune the reconciler.

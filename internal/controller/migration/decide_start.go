@@ -184,6 +184,8 @@ func warmStop(o *observation, m *doryv1alpha1.ProcessorMigration) decision {
 		return do(stepCapture, m)
 	case k.copy != nil && !k.reserved:
 		return do(stepReserve, m)
+	case !k.foreseen:
+		return do(stepForesee, m)
 	case !k.kept:
 		return do(stepKeep, m)
 	}

@@ -587,6 +587,8 @@ func TestJudge(t *testing.T) {
 		{stepReserve, fmt.Errorf("%w: 3 MiB", statexfer.ErrTooLarge), ReasonStateNotKept, true},
 		{stepReserve, statestore.ErrForeign, ReasonStateNotKept, true},
 		{stepReserve, errors.New("exceeded quota"), ReasonStateNotKept, false},
+		{stepForesee, fmt.Errorf("%w: damaged", errStateMissing), doryv1alpha1.ReasonStateMissing, true},
+		{stepForesee, errors.New("the database does not answer"), doryv1alpha1.ReasonStateMissing, false},
 		{stepPromote, refusal, ReasonPromotionRefused, true},
 		{stepPromote, statexfer.ErrUnavailable, ReasonTargetUnavailable, false},
 		{stepRecall, errForgotten, ReasonTargetInvalid, true},

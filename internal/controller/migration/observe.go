@@ -66,7 +66,8 @@ type knowledge struct {
 	// copy is the state of the source while it works, warmed says that the target took it, and reserved that it is durable.
 	copy             *statexfer.State
 	warmed, reserved bool
-	rehearsed        bool
+	// rehearsed says that the target's pod would be taken, and foreseen that it would find its state.
+	rehearsed, foreseen bool
 	// storedEpoch is that of the newest stored copy; 0 before it was looked for.
 	storedEpoch int64
 	// recalled says that origin is what the source was made from; nil where that is unknown. kept says that this is durable.

@@ -34,6 +34,8 @@ const (
 	stepRecall step = "recall"
 	// stepRehearse asks all that can be known about the target's pod before the source is ended for it.
 	stepRehearse step = "rehearse"
+	// stepForesee asks whether the target would find its state, before the source is ended.
+	stepForesee step = "foresee"
 	// stepKeep makes durable what the source was made from, before it is ended.
 	stepKeep step = "keep"
 	// stepCapture reads the state of the working source.
@@ -98,7 +100,7 @@ const (
 // steps lists them all; the fault tests kill the operator before and after each.
 var steps = []step{
 	stepLook, stepAskSource, stepAskTurn, stepHold, stepNote, stepRecall, stepEnterPlacing, stepCreateTarget, stepEnterStarting, stepAskTarget,
-	stepEnterWarming, stepRehearse, stepCapture, stepWarm, stepReserve, stepKeep, stepEnterHandingOff, stepDraw, stepAside,
+	stepEnterWarming, stepRehearse, stepCapture, stepWarm, stepReserve, stepForesee, stepKeep, stepEnterHandingOff, stepDraw, stepAside,
 	stepCheckSource, stepCheckTarget, stepQuiesce, stepRestore, stepVerify, stepConfirm, stepCommit, stepPromote, stepAdopt, stepEnterRetiring,
 	stepDeleteSource, stepEnterSucceeded, stepEnterRollingBack, stepBar, stepResume, stepGather, stepSave, stepReviveIssue,
 	stepReviveRestore, stepRevivePromote, stepBack, stepDeleteTarget, stepEnterRolledBack, stepEnterFailed, stepRelease,

@@ -50,6 +50,8 @@ func judge(t *trouble) *verdict {
 		}
 	case stepRecall:
 		v.reason, v.final = ReasonTargetInvalid, true
+	case stepForesee:
+		v.reason, v.source, v.final = doryv1alpha1.ReasonStateMissing, true, errors.Is(t.err, errStateMissing)
 	case stepReserve:
 		v.reason, v.source, v.final = ReasonStateNotKept, true, permanent(t.err)
 		v.message = "a copy of the state cannot be made durable before the source ends: " + v.message

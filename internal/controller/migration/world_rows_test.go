@@ -1,6 +1,7 @@
 package migration
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/pod"
+	"github.com/dory-io/dory/internal/statestore"
 	"github.com/dory-io/dory/internal/statexfer"
 )
 
@@ -221,6 +223,48 @@ func TestAVersionOnTrialMovesAsItIs(t *testing.T) {
 			w.settle()
 			if end := w.ending(m.Name); end != test.end || w.wrong != "" {
 				t.Errorf("it ends as %q, want %q; %s\n%s", end, test.end, w.wrong, strings.Join(w.story, "\n"))
+			}
+		})
+	}
+}
+
+// foresight is a store of states that says this of a successor.
+type foresight struct {
+	result statestore.Result
+	err    error
+}
+
+func (f foresight) Foresee(context.Context, *doryv1alpha1.Processor) (statestore.Result, error) {
+	return f.result, f.err
+}
+
+func (f foresight) Prepare(context.Context, *doryv1alpha1.Processor) (statestore.Result, error) {
+	return statestore.Result{}, nil
+}
+
+// A source is not ended for a target that would not be started.
+func TestStopAndCopyNeedsASuccessorThatMayStart(t *testing.T) {
+	for name, test := range map[string]struct {
+		foresight
+		end string
+	}{
+		"it may start":       {foresight{}, moved},
+		"its state is lost":  {foresight{result: statestore.Result{Reason: doryv1alpha1.ReasonStateMissing, Message: "gone"}}, "RolledBack StateMissing"},
+		"it is waited for":   {foresight{err: errors.New("waited for")}, "RolledBack StateMissing"},
+		"an epoch is absurd": {foresight{result: statestore.Result{Reason: doryv1alpha1.ReasonEpochBehindState, Message: "absurd"}}, "RolledBack StateMissing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(7, false, doryv1alpha1.MigrationStopAndCopy, 0)
+			w.reconciler.states = test.foresight
+			for range 30 {
+				w.tick()
+			}
+			w.migrates()
+			name, source := w.migrationNames()[0], w.epoch.Spec.Holder
+			w.settle()
+			if end := w.ending(name); end != test.end || (end != moved && w.epoch.Spec.Holder != source) || w.wrong != "" {
+				t.Errorf("it ends as %q, want %q; %s acts, and %s did; %s\n%s", end, test.end, w.epoch.Spec.Holder, source, w.wrong, strings.Join(w.story, "\n"))
 			}
 		})
 	}
