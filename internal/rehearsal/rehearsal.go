@@ -143,11 +143,19 @@ func Final(err error) bool {
 	}
 	code := status.Status().Code
 	switch code {
-	case http.StatusRequestTimeout, http.StatusConflict, http.StatusTooManyRequests:
+	case http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusConflict, http.StatusTooManyRequests:
 		return false
+	case http.StatusForbidden:
+		if unpermitted(err) {
+			return false
+		}
 	}
 	return code >= http.StatusBadRequest && code < http.StatusInternalServerError
 }
+
+// unpermitted says that it is the operator who may not create pods, whatever they are like. The API server says it in words
+// alone.
+func unpermitted(err error) bool { return strings.Contains(err.Error(), "cannot create resource") }
 
 // OverQuota knows the one refusal in which the pod that works stands in the way of the next. The API server says it in words
 // alone.

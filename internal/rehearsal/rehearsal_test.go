@@ -2,6 +2,8 @@ package rehearsal_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -10,6 +12,7 @@ import (
 	. "github.com/onsi/gomega"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -245,6 +248,17 @@ var _ = Describe("A rehearsal", func() {
 		}))).To(Succeed())
 	})
 })
+
+var _ = DescribeTable("An answer of the API server is about the pod",
+	func(err error, yes bool) { Expect(rehearsal.Final(fmt.Errorf("creating pod: %w", err))).To(Equal(yes)) },
+	Entry("if the pod is invalid", apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("Pod").GroupKind(), "x", nil), true),
+	Entry("if it is forbidden", apierrors.NewForbidden(corev1.Resource("pods"), "x", errors.New("violates PodSecurity")), true),
+	Entry("and not if the operator may create none", apierrors.NewForbidden(corev1.Resource("pods"), "", errors.New(`User "dory" cannot create resource "pods" in API group ""`)), false),
+	Entry("and not if the operator is not known", apierrors.NewUnauthorized("who are you?"), false),
+	Entry("and not if there is another one of the name", apierrors.NewConflict(corev1.Resource("pods"), "x", nil), false),
+	Entry("and not if it has trouble", apierrors.NewInternalError(errors.New("no etcd")), false),
+	Entry("and not if it is none", errors.New("no route to host"), false),
+)
 
 func nothing(*place) {}
 

@@ -269,7 +269,7 @@ func (r *Reconciler) start(ctx context.Context, o *observation, p *plan) error {
 	}
 	name := p.start.name
 	if name != "" && o.stored >= o.epoch.Spec.Epoch { // Under that epoch, the pod would count for older than its own state.
-		name, p.start = "", &start{reason: doryv1alpha1.EpochReplace, confirmGone: name}
+		p.start.reason, p.start.confirmGone, name = doryv1alpha1.EpochReplace, name, ""
 	}
 	if name == "" {
 		if name, err = r.nextHolder(ctx, o, p); err != nil {
@@ -358,7 +358,7 @@ func (r *Reconciler) create(ctx context.Context, o *observation, p *plan, in pod
 	}
 	// gofail: var lifecycleBeforeCreate struct{}
 	if err := r.client.Create(ctx, created); err != nil {
-		if in.Origin == nil && o.onTrial() && rehearsal.Final(err) && !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		if in.Origin == nil && o.onTrial() && specsFault(err) {
 			return r.blameSpec(ctx, o, p, err)
 		}
 		return r.createFailed(p, created, err)
@@ -369,6 +369,12 @@ func (r *Reconciler) create(ctx context.Context, o *observation, p *plan, in pod
 	r.events.created(o.processor, created, o.epoch.Spec.Epoch)
 	logStarted(ctx, o, "Started an instance", created)
 	return nil
+}
+
+// specsFault says whether the API server's word is about the pod. That a quota is full just now is not: what the old pod took may
+// not be given back yet, or another pod has it.
+func specsFault(err error) bool {
+	return rehearsal.Final(err) && !rehearsal.OverQuota(err) && !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
 }
 
 // createFailed: a pod of this name is there already if an earlier pass created it and the cache is late.

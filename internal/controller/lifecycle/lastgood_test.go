@@ -265,6 +265,58 @@ var _ = Describe("An instance that works", func() {
 		Eventually(updated(p)).Should(And(HaveField("Reason", doryv1alpha1.ReasonRevertedToLastGood), HaveField("Message", ContainSubstring("no PriorityClass"))))
 	})
 
+	It("is followed by the new version once a quota has room that is full for a while after its end", func() {
+		startOperator(operatorOptions{})
+		p := apply(namespace, "cam", recreate)
+		first := running(p, "1")
+		quota := &corev1.ResourceQuota{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "one"},
+			Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{corev1.ResourcePods: resource.MustParse("1")}},
+		}
+		Expect(k8s.Create(ctx, quota)).To(Succeed())
+		used := func(pods string) {
+			GinkgoHelper() // There is no quota controller here.
+			quota.Status = corev1.ResourceQuotaStatus{Hard: quota.Spec.Hard, Used: corev1.ResourceList{corev1.ResourcePods: resource.MustParse(pods)}}
+			Expect(k8s.Status().Update(ctx, quota)).To(Succeed())
+		}
+		used("1")
+		modify(p, image("counter:2"))
+		isEnding(first)
+		kubeletEnds(first, corev1.PodSucceeded)
+		Eventually(func() []metav1.Condition { return statusOf(p)().Conditions }).Should(ContainElement(And(
+			HaveField("Type", doryv1alpha1.ConditionReady), HaveField("Message", ContainSubstring("exceeded quota")))))
+		Expect(updated(p)()).To(Or(BeNil(), HaveField("Reason", Not(Equal(doryv1alpha1.ReasonRevertedToLastGood)))))
+		used("0")
+		Expect(thePod(p, "2").Spec.Containers[0].Image).To(Equal("counter:2"))
+	})
+
+	It("comes back, too, where the epoch that was issued for that must be issued anew", func() {
+		operator := startOperator(operatorOptions{})
+		p := apply(namespace, "cam", recreate)
+		first := running(p, "1")
+		modify(p, image("broken:1"))
+		isEnding(first)
+		kubeletEnds(first, corev1.PodSucceeded)
+		second := thePod(p, "2")
+		crashes(second)
+		isEnding(second)
+		kubeletEnds(second, corev1.PodFailed)
+		third := works(thePod(p, "3"))
+		Eventually(updated(p)).Should(HaveField("Reason", doryv1alpha1.ReasonRevertedToLastGood))
+
+		By("it is lost, and so is the operator that issued the next epoch, before it created a pod; a backup brings a state")
+		operator.stop()
+		clearPods(namespace)
+		Expect(client.IgnoreNotFound(k8s.Get(ctx, client.ObjectKeyFromObject(third), third))).To(Succeed())
+		var epoch doryv1alpha1.ProcessorEpoch
+		Expect(k8s.Get(ctx, client.ObjectKey{Namespace: namespace, Name: doryv1alpha1.ObjectName("cam")}, &epoch)).To(Succeed())
+		epoch.Spec.Epoch, epoch.Spec.Holder = 4, podbuilder.Name("cam", "unborn")
+		Expect(k8s.Update(ctx, &epoch)).To(Succeed())
+		storeState(namespace, "cam", 9)
+		startOperator(operatorOptions{})
+		Expect(thePod(p, "10").Spec.Containers[0].Image).To(Equal("counter:1"))
+	})
+
 	It("says nothing about what comes back where the first spec ever does not work", func() {
 		startOperator(operatorOptions{})
 		p := apply(namespace, "cam", image("broken:1"))
