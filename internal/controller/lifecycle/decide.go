@@ -246,7 +246,7 @@ func keep(o *observation, p *plan, holder *corev1.Pod) {
 	}
 	replaceIfOutdated(o, p, holder)
 	forgetFailures(o, p, holder)
-	silent := o.nodes[holder.Spec.NodeName] == nodeNotReady // What its kubelet said last may be long past.
+	silent := o.nodes[holder.Spec.NodeName] != nodeReady // What its kubelet said last may be long past.
 	if pod.CrashLooping(holder) && !silent && o.move() == nil && len(p.remove) == 0 {
 		p.doubt = holder
 	}

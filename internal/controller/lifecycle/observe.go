@@ -38,6 +38,8 @@ type observation struct {
 	others []*corev1.Pod
 	// nodes holds the state of every node that one of the pods is bound to.
 	nodes map[string]nodeState
+	// readySince is since when those of them are ready that are.
+	readySince map[string]time.Time
 	// migrations are all of this Processor, also those that are over.
 	migrations []*doryv1alpha1.ProcessorMigration
 	// record is the version that worked last, while another one has yet to show that it works.
@@ -194,7 +196,7 @@ func isSentinel(owner *metav1.OwnerReference) bool {
 }
 
 func (r *Reconciler) observeNodes(ctx context.Context, o *observation) error {
-	o.nodes = map[string]nodeState{}
+	o.nodes, o.readySince = map[string]nodeState{}, map[string]time.Time{}
 	for _, pod := range slices.Concat(o.pods, o.others) {
 		name := pod.Spec.NodeName
 		if _, known := o.nodes[name]; known || name == "" {
@@ -204,7 +206,7 @@ func (r *Reconciler) observeNodes(ctx context.Context, o *observation) error {
 		if err != nil {
 			return err
 		}
-		o.nodes[name] = stateOf(node)
+		o.nodes[name], o.readySince[name] = stateOf(node), readySinceOf(node)
 	}
 	return nil
 }
@@ -219,6 +221,15 @@ func stateOf(node *corev1.Node) nodeState {
 		}
 	}
 	return nodeNotReady
+}
+
+// readySinceOf says nothing about a node that is not ready.
+func readySinceOf(node *corev1.Node) time.Time {
+	if stateOf(node) != nodeReady {
+		return time.Time{}
+	}
+	ready := slices.IndexFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == corev1.NodeReady })
+	return node.Status.Conditions[ready].LastTransitionTime.Time
 }
 
 func (r *Reconciler) observeEdgeNode(ctx context.Context, o *observation) error {

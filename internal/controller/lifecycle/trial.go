@@ -49,8 +49,8 @@ func (o *observation) onTrial() bool {
 
 // judgeTrial forgets the version before once the instance works, or gives the instance up for it.
 func judgeTrial(o *observation, p *plan, holder *corev1.Pod) (givenUp bool) {
-	if o.record == nil || o.move() != nil || pod.RevisionOf(holder) != o.present() || o.nodes[holder.Spec.NodeName] == nodeNotReady {
-		return false
+	if o.record == nil || o.move() != nil || pod.RevisionOf(holder) != o.present() || o.nodes[holder.Spec.NodeName] != nodeReady {
+		return false // Of a node that is silent or gone, nothing is known.
 	}
 	if wait := provenIn(holder, o.now); wait <= 0 {
 		p.forget = true
@@ -95,13 +95,13 @@ func failing(o *observation, holder *corev1.Pod) (cause string, wait time.Durati
 	if m := o.failedUpdate(); m != nil && m.Faulty() && m.Status.TargetPod == holder.Name {
 		return fmt.Sprintf("ProcessorMigration %s: %s: %s", m.Name, m.Status.Reason, m.Status.Message), 0
 	}
-	wait = o.trialEnds(holder.CreationTimestamp.Time).Sub(o.now)
+	wait = o.trialBegan(holder).Add(o.processor.StartTimeout()).Sub(o.now)
 	for _, status := range slices.Concat(holder.Status.InitContainerStatuses, holder.Status.ContainerStatuses) {
 		if failures := failuresOf(&status); failures >= failuresOnTrial {
 			return fmt.Sprintf("container %s of pod %s failed %d times%s", status.Name, holder.Name, failures, lastWords(&status)), 0
 		}
 		if waiting := status.State.Waiting; waiting != nil && unstartable(waiting.Reason) {
-			left := scheduledAt(holder).Add(patienceOnTrial).Sub(o.now)
+			left := latest(scheduledAt(holder), o.readySince[holder.Spec.NodeName]).Add(patienceOnTrial).Sub(o.now)
 			if left <= 0 {
 				return fmt.Sprintf("container %s of pod %s cannot start: %s: %s", status.Name, holder.Name, waiting.Reason, waiting.Message), 0
 			}
@@ -114,24 +114,22 @@ func failing(o *observation, holder *corev1.Pod) (cause string, wait time.Durati
 	return "", max(wait, time.Second)
 }
 
-// trialEnds is when a version is given up that has not been ready, neither since it is tried nor since a moment after that.
-func (o *observation) trialEnds(since time.Time) time.Time {
-	if since.Before(o.record.Since) {
-		since = o.record.Since
-	}
-	return since.Add(o.processor.StartTimeout())
+// trialBegan is since when the pod has had the chance to become ready: before it was there, or while its node was away, nothing
+// could be tried.
+func (o *observation) trialBegan(holder *corev1.Pod) time.Time {
+	return latest(holder.CreationTimestamp.Time, o.record.Since, o.readySince[holder.Spec.NodeName])
 }
 
-// failingUnborn is the same while no pod lives. A version that is about to be tried has not failed.
+func latest(times ...time.Time) time.Time { return slices.MaxFunc(times, time.Time.Compare) }
+
+// failingUnborn is the same while no pod lives. A version that is about to be tried has not failed, and time in which no pod
+// could be made, as in a suspension or while its state is waited for, says nothing against it.
 func failingUnborn(o *observation, p *plan, holder *corev1.Pod) string {
 	if !o.onTrial() || o.record.Trial != o.present() || (holder != nil && pod.RevisionOf(holder) != o.present()) {
 		return ""
 	}
 	if b := p.backoff; b != nil && b.Failures >= failuresOnTrial && b.LastFailureTime.After(o.record.Since) {
 		return fmt.Sprintf("%d instances failed in a row, the last one was pod %s", b.Failures, b.LastPod)
-	}
-	if o.trialEnds(time.Time{}).Before(o.now) {
-		return fmt.Sprintf("no instance was ready within %s (spec.migration.startTimeoutSeconds)", o.processor.StartTimeout())
 	}
 	return ""
 }

@@ -201,6 +201,13 @@ func node(name string, state nodeState) func(*observation) {
 	return func(o *observation) { o.nodes[name] = state }
 }
 
+// readyNode has been ready for a time.
+func readyNode(name string, d time.Duration) func(*observation) {
+	return func(o *observation) {
+		o.nodes[name], o.readySince = nodeReady, map[string]time.Time{name: now.Add(-d)}
+	}
+}
+
 // String says in one line what the plan would do.
 func (p plan) String() string {
 	var s strings.Builder
