@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
+	"github.com/dory-io/dory/internal/lookup"
 	"github.com/dory-io/dory/internal/pod"
 )
 
@@ -174,7 +175,7 @@ func (s Store) Keep(ctx context.Context, p *doryv1alpha1.Processor, origin *pod.
 	}
 	if err := s.Client.Create(ctx, object); err != nil {
 		if apierrors.IsAlreadyExists(err) { // Of another key, or of an earlier Processor of the name.
-			return nil, s.replace(ctx, object)
+			return nil, s.replace(ctx, p, object)
 		}
 		return nil, fmt.Errorf("keeping what the pod of Processor %s/%s was made from: %w", p.Namespace, p.Name, err)
 	}
@@ -202,10 +203,17 @@ func objectOf(p *doryv1alpha1.Processor, name string, origin *pod.Origin, epoch 
 	}, nil
 }
 
-// replace takes away what is in the way and bears no seal of ours. The pass is tried again.
-func (s Store) replace(ctx context.Context, object *appsv1.ControllerRevision) error {
-	if err := s.Client.Delete(ctx, object); client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("deleting ControllerRevision %s/%s: %w", object.Namespace, object.Name, err)
+// replace takes away what is in the way and bears no seal of ours. What does, another leader wrote since this one looked, and it
+// stays. The pass is tried again.
+func (s Store) replace(ctx context.Context, p *doryv1alpha1.Processor, object *appsv1.ControllerRevision) error {
+	there, err := lookup.Get[appsv1.ControllerRevision](ctx, s.Reader, client.ObjectKeyFromObject(object))
+	if err != nil {
+		return err
+	}
+	if there != nil && s.read(p, there) == nil {
+		if err := s.remove(ctx, there); err != nil {
+			return err
+		}
 	}
 	return apierrors.NewConflict(appsv1.Resource("controllerrevisions"), object.Name, errors.New("another one of the name was in the way"))
 }
@@ -255,9 +263,14 @@ func (s Store) annotate(ctx context.Context, r *Record, changes map[string]strin
 
 // Forget removes a record that is not needed any more.
 func (s Store) Forget(ctx context.Context, r *Record) error {
-	uid := r.object.UID
-	if err := s.Client.Delete(ctx, r.object, client.Preconditions{UID: &uid}); client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("deleting ControllerRevision %s/%s: %w", r.object.Namespace, r.object.Name, err)
+	return s.remove(ctx, r.object)
+}
+
+// remove deletes the object as it was seen, and none that has changed since: it may have become the record of something else.
+func (s Store) remove(ctx context.Context, object *appsv1.ControllerRevision) error {
+	seen := client.Preconditions{UID: new(object.UID), ResourceVersion: new(object.ResourceVersion)}
+	if err := s.Client.Delete(ctx, object, seen); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("deleting ControllerRevision %s/%s: %w", object.Namespace, object.Name, err)
 	}
 	return s.forgetMoving(ctx, r.object.Namespace, r.object.Labels[doryv1alpha1.LabelProcessor], "")
 }

@@ -7,7 +7,6 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/pod"
@@ -36,7 +35,7 @@ func (s Store) keepMoving(ctx context.Context, p *doryv1alpha1.Processor, origin
 	err = s.Client.Create(ctx, object)
 	switch {
 	case apierrors.IsAlreadyExists(err):
-		return s.replace(ctx, object)
+		return s.replace(ctx, p, object)
 	case err != nil:
 		return fmt.Errorf("keeping what the pod of Processor %s/%s was made from, which moves: %w", p.Namespace, p.Name, err)
 	}
@@ -68,9 +67,8 @@ func (s Store) forgetMoving(ctx context.Context, namespace, processor, except st
 		if a := object.Annotations; a[doryv1alpha1.AnnotationMoving] == "" || a[doryv1alpha1.AnnotationRevision] == except {
 			continue
 		}
-		uid := object.UID
-		if err := s.Client.Delete(ctx, object, client.Preconditions{UID: &uid}); client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("deleting ControllerRevision %s/%s: %w", object.Namespace, object.Name, err)
+		if err := s.remove(ctx, object); err != nil {
+			return err
 		}
 	}
 	return nil
