@@ -263,7 +263,10 @@ func (s Store) annotate(ctx context.Context, r *Record, changes map[string]strin
 
 // Forget removes a record that is not needed any more.
 func (s Store) Forget(ctx context.Context, r *Record) error {
-	return s.remove(ctx, r.object)
+	if err := s.remove(ctx, r.object); err != nil {
+		return err
+	}
+	return s.forgetMoving(ctx, r.object.Namespace, r.object.Labels[doryv1alpha1.LabelProcessor], "")
 }
 
 // remove deletes the object as it was seen, and none that has changed since: it may have become the record of something else.
@@ -272,5 +275,5 @@ func (s Store) remove(ctx context.Context, object *appsv1.ControllerRevision) er
 	if err := s.Client.Delete(ctx, object, seen); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("deleting ControllerRevision %s/%s: %w", object.Namespace, object.Name, err)
 	}
-	return s.forgetMoving(ctx, r.object.Namespace, r.object.Labels[doryv1alpha1.LabelProcessor], "")
+	return nil
 }

@@ -30,6 +30,9 @@ func (r *Reconciler) act(ctx context.Context, o *observation, p *plan) error {
 	if p.doubt != nil {
 		errs = append(errs, r.settleDoubt(ctx, o, p))
 	}
+	if p.stamp != nil {
+		errs = append(errs, r.stamp(ctx, o, p.stamp))
+	}
 	if p.forget {
 		errs = append(errs, r.forget(ctx, o))
 	}
@@ -101,6 +104,8 @@ func (r *Reconciler) confirm(ctx context.Context, o *observation, p *plan, remov
 			return nil // An earlier pass gave it up, and did not come to its end.
 		}
 		return r.giveUp(ctx, o, p, p.revert)
+	case removeRestarted:
+		return r.rehearse(ctx, o, removal.pod, o.record.Origin)
 	case removeDeleted, removeSuspended, removeTwin, removeOrphaned, removeBehind:
 	}
 	return nil

@@ -24,6 +24,8 @@ type plan struct {
 	doubt *corev1.Pod
 	// behind says why the holder cannot come up, where it was found that its epoch is.
 	behind *hindrance
+	// stamp is an instance that does not say what it was made from, which is still known: the present spec.
+	stamp *corev1.Pod
 	// adopt takes over a pod that runs already.
 	adopt *corev1.Pod
 	// update is the name of a ProcessorMigration to create that brings the current spec.
@@ -60,6 +62,7 @@ const (
 	removeDeleted   removalReason = "Deleted"
 	removeTwin      removalReason = "ProcessorIDConflict"
 	removeFailed    removalReason = "RevertedToLastGood"
+	removeRestarted removalReason = "RestartOfLastGood"
 	removeOrphaned  removalReason = "PreviousProcessor"
 	removeBehind    removalReason = "EpochBehindState"
 )
@@ -240,6 +243,9 @@ func keep(o *observation, p *plan, holder *corev1.Pod) {
 	if !hasEpoch(holder, o) || !fenced(holder) {
 		p.adopt = holder
 		return
+	}
+	if unsaid(o, holder) {
+		p.stamp = holder
 	}
 	if judgeTrial(o, p, holder) {
 		return

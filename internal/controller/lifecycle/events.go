@@ -38,6 +38,9 @@ func (n narrator) removing(o *observation, removal removal) {
 		n.recorder.Eventf(p, pod, corev1.EventTypeWarning, "ProcessorIDConflict", "Delete", "Ending pod %s: an older Processor has the same processorID", pod.Name)
 	case removeFailed:
 		n.recorder.Eventf(p, pod, corev1.EventTypeWarning, "InstanceReplacing", "Delete", "Ending pod %s, which did not work, for one of the version that did", pod.Name)
+	case removeRestarted:
+		n.recorder.Eventf(p, pod, corev1.EventTypeNormal, "InstanceReplacing", "Delete",
+			"Ending pod %s for the restart that was asked for: the next one is of the same version, because revision %s of the spec did not work", pod.Name, o.record.Reverted)
 	case removeOrphaned:
 		n.recorder.Eventf(p, pod, corev1.EventTypeNormal, "InstanceReplacing", "Delete", "Ending pod %s of the previous Processor of this name", pod.Name)
 	case removeBehind:
@@ -46,6 +49,11 @@ func (n narrator) removing(o *observation, removal removal) {
 	case removeDeleted:
 		n.recorder.Eventf(p, pod, corev1.EventTypeNormal, "InstanceEnding", "Delete", "Ending pod %s because the Processor is deleted", pod.Name)
 	}
+}
+
+func (n narrator) unrecorded(o *observation, ended *corev1.Pod) {
+	n.recorder.Eventf(o.processor, ended, corev1.EventTypeWarning, "NoWayBack", "Keep",
+		"Pod %s gives way to another version, and does not come back if that one does not work: it does not say what it was made from", ended.Name)
 }
 
 func (n narrator) reverted(o *observation) {

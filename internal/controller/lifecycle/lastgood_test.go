@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
@@ -188,6 +189,59 @@ var _ = Describe("An instance that works", func() {
 		works(fifth)
 		Eventually(records).Should(BeEmpty())
 		Eventually(updated(p)).Should(HaveField("Reason", doryv1alpha1.ReasonCurrent))
+	})
+
+	// forgets what it was made from, as one that an older operator made.
+	forgets := func(pod *corev1.Pod) {
+		GinkgoHelper()
+		patch := `{"metadata":{"annotations":{"` + doryv1alpha1.AnnotationSpec + `":null,"` + doryv1alpha1.AnnotationSeal + `":null}}}`
+		Expect(k8s.Patch(ctx, pod, client.RawPatch(types.MergePatchType, []byte(patch)))).To(Succeed())
+	}
+
+	It("is told what it was made from where an older operator made it", func() {
+		startOperator(operatorOptions{})
+		p := apply(namespace, "cam", recreate)
+		first := running(p, "1")
+		forgets(first)
+		Eventually(func() map[string]string { return thePod(p, "1").Annotations }).Should(And(
+			HaveKey(doryv1alpha1.AnnotationSpec), HaveKey(doryv1alpha1.AnnotationSeal)))
+		modify(p, image("broken:1"))
+		isEnding(first)
+		Expect(records()).To(HaveLen(1))
+	})
+
+	It("says so when there is no way back to it", func() {
+		operator := startOperator(operatorOptions{})
+		p := apply(namespace, "cam", recreate)
+		first := running(p, "1")
+		operator.stop()
+		forgets(first)
+		modify(p, image("broken:1"))
+		startOperator(operatorOptions{})
+		isEnding(first)
+		Eventually(func() []string { return eventsOf(p) }).Should(ContainElement(ContainSubstring("does not come back")))
+	})
+
+	It("is started anew as it is when a restart is asked for while the present spec is not applied", func() {
+		startOperator(operatorOptions{})
+		p := apply(namespace, "cam", recreate)
+		first := running(p, "1")
+		modify(p, image("broken:1"))
+		isEnding(first)
+		kubeletEnds(first, corev1.PodSucceeded)
+		second := thePod(p, "2")
+		crashes(second)
+		isEnding(second)
+		kubeletEnds(second, corev1.PodFailed)
+		third := works(thePod(p, "3"))
+		Eventually(updated(p)).Should(HaveField("Reason", doryv1alpha1.ReasonRevertedToLastGood))
+		modify(p, func(p *doryv1alpha1.Processor) { p.Spec.RestartedAt = "2026-11-30T12:00:00Z" })
+		isEnding(third)
+		kubeletEnds(third, corev1.PodSucceeded)
+		fourth := works(thePod(p, "4"))
+		Expect(fourth.Spec.Containers[0].Image).To(Equal("counter:1"))
+		Eventually(updated(p)).Should(HaveField("Reason", doryv1alpha1.ReasonRevertedToLastGood))
+		Consistently(func() *metav1.Time { return thePod(p, "4").DeletionTimestamp }).Should(BeNil(), "once is enough")
 	})
 
 	It("is left for that version once more when a person deletes the record", func() {

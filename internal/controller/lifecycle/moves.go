@@ -84,7 +84,7 @@ func update(o *observation, p *plan, holder *corev1.Pod) {
 	case o.move() != nil:
 		p.hindrance = underWay(o.move())
 	case o.reverted():
-		p.hindrance = backToLastGood(o, holder)
+		restartLastGood(o, p, holder)
 	case o.processor.UpdateStrategy() == doryv1alpha1.UpdateOnDelete:
 		p.hindrance = &hindrance{doryv1alpha1.ReasonOnDelete, fmt.Sprintf("spec.update.strategy is OnDelete: delete pod %s, or create a ProcessorMigration with the reason Update", holder.Name)}
 	case sameRevision(o, holder):

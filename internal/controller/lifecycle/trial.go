@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/fence"
@@ -227,6 +228,40 @@ func backToLastGood(o *observation, holder *corev1.Pod) *hindrance {
 	return &hindrance{doryv1alpha1.ReasonRevertedToLastGood, said}
 }
 
+// restartLastGood starts the instance anew as it is where a restart is asked for while the present spec is not applied. Where it is
+// to move instead, and may save its state only in a move, it is said how.
+func restartLastGood(o *observation, p *plan, holder *corev1.Pod) {
+	p.hindrance = backToLastGood(o, holder)
+	due := pod.RestartDue(holder, o.processor) || len(pod.ChangedConfig(holder, o.processor)) > 0
+	switch strategy := o.processor.UpdateStrategy(); {
+	case !due || pod.RevisionOf(holder) != o.record.Origin.Revision:
+	case strategy == doryv1alpha1.UpdateOnDelete:
+		p.hindrance.message += fmt.Sprintf("; the restart that was asked for waits: spec.update.strategy is OnDelete, so delete pod %s", holder.Name)
+	case strategy == doryv1alpha1.UpdateRecreate, !movable(o, holder):
+		p.remove = append(p.remove, removal{holder, removeRestarted})
+	default:
+		p.hindrance.message += fmt.Sprintf("; the restart that was asked for waits, too: to have it now, delete pod %s, or create a ProcessorMigration with the reason Manual", holder.Name)
+	}
+}
+
+// unsaid says that the instance does not say what it was made from, as those of older operators do not, and that it is known.
+func unsaid(o *observation, holder *corev1.Pod) bool {
+	return holder.Annotations[doryv1alpha1.AnnotationSeal] == "" && !o.edgeNodeUnknown && pod.RevisionOf(holder) == o.present()
+}
+
+// stamp writes into a pod what it was made from, where there is room for that.
+func (r *Reconciler) stamp(ctx context.Context, o *observation, holder *corev1.Pod) error {
+	stamped := holder.DeepCopy()
+	pod.StampOrigin(stamped, pod.NewOrigin(o.processor, o.edgeNode, r.tokens))
+	if stamped.Annotations[doryv1alpha1.AnnotationSeal] == "" {
+		return nil // An event says so when it matters.
+	}
+	if err := r.client.Patch(ctx, stamped, client.MergeFromWithOptions(holder, client.MergeFromWithOptimisticLock{})); err != nil {
+		return fmt.Errorf("writing into pod %s/%s what it was made from: %w", holder.Namespace, holder.Name, err)
+	}
+	return nil
+}
+
 // keepGood makes durable what an instance was made from, before it is ended or followed by one of another version.
 func (r *Reconciler) keepGood(ctx context.Context, o *observation, holder *corev1.Pod) error {
 	if pod.RevisionOf(holder) == o.present() || (o.record == nil && !worked(o, holder)) {
@@ -244,6 +279,9 @@ func (r *Reconciler) keepOrigin(ctx context.Context, o *observation, holder *cor
 	// gofail: var lifecycleBeforeKeep struct{}
 	o.record, err = r.lastGood.Keep(ctx, o.processor, pod.OriginOf(whole, o.processor, r.tokens), pod.EpochOf(holder), trial, r.clock.Now())
 	// gofail: var lifecycleAfterKeep struct{}
+	if err == nil && o.record == nil {
+		r.events.unrecorded(o, holder)
+	}
 	return err
 }
 

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -60,6 +61,42 @@ func initFails(status corev1.ContainerStatus) func(*corev1.Pod) {
 	}
 }
 
+func restartAsked(o *observation) { o.processor.Spec.RestartedAt = "2026-11-30T12:00:00Z" }
+
+// Where a restart waits, the condition says so, and how to have it.
+func TestAPendingRestartIsNamed(t *testing.T) {
+	for strategy, says := range map[doryv1alpha1.UpdateStrategy]string{
+		doryv1alpha1.UpdateLive: "reason Manual", doryv1alpha1.UpdateOnDelete: "so delete pod a",
+	} {
+		o := given(epoch(9, "a"), instancePod("a", 9, otherSpec), recorded(time.Hour), givenUp, withProcessor(updates(strategy)))
+		if p := decide(o); strings.Contains(p.hindrance.message, "restart") {
+			t.Errorf("%s: %s, though no restart was asked for", strategy, p.hindrance.message)
+		}
+		restartAsked(o)
+		if p := decide(o); !strings.Contains(p.hindrance.message, says) {
+			t.Errorf("%s: %s, want it to say %q", strategy, p.hindrance.message, says)
+		}
+	}
+}
+
+// An instance of an older operator learns what it was made from while that is still known.
+func TestDecideToStamp(t *testing.T) {
+	for name, test := range map[string]struct {
+		changes []func(*corev1.Pod)
+		want    bool
+	}{
+		"made by an older operator":       {nil, true},
+		"it says so":                      {[]func(*corev1.Pod){func(p *corev1.Pod) { p.Annotations[doryv1alpha1.AnnotationSeal] = "s" }}, false},
+		"made from another spec":          {[]func(*corev1.Pod){otherSpec}, false},
+		"it is ending":                    {[]func(*corev1.Pod){terminating}, false},
+		"it is to be adopted before that": {[]func(*corev1.Pod){unfenced}, false},
+	} {
+		if p := decide(given(epoch(7, "a"), instancePod("a", 7, test.changes...))); (p.stamp != nil) != test.want {
+			t.Errorf("%s: stamps %v", name, p.stamp != nil)
+		}
+	}
+}
+
 // What worked is kept until the next version works, comes back if that does not, and is not left again for the same one.
 func TestDecideOnTrial(t *testing.T) {
 	b := func(changes ...func(*corev1.Pod)) func(*observation) { return instancePod("b", 8, changes...) }
@@ -108,15 +145,20 @@ func TestDecideOnTrial(t *testing.T) {
 		"the spec changed on trial":       {given(epoch(8, "b"), b(unready, otherSpec), recorded(time.Hour)), "remove b (Outdated); "},
 
 		// Given up.
-		"what worked is back":           {given(epoch(9, "a"), instancePod("a", 9, otherSpec), recorded(time.Hour), givenUp), "RevertedToLastGood; "},
-		"what worked is back, Recreate": {given(epoch(9, "a"), instancePod("a", 9, otherSpec), recorded(time.Hour), givenUp, recreate), "RevertedToLastGood; "},
-		"it is not ready":               {given(epoch(9, "a"), instancePod("a", 9, otherSpec, unready), recorded(time.Hour), givenUp), "RevertedToLastGood; "},
-		"what failed has ended":         {given(epoch(8, "b"), b(failed, terminating), recorded(time.Hour), givenUp), "as before: issue (Replace); "},
-		"what worked ended, too":        {given(epoch(9, "a"), instancePod("a", 9, otherSpec, failed), recorded(time.Hour), givenUp), "keep a; as before: issue (Replace); "},
-		"what failed is still there":    {given(epoch(8, "b"), b(unready), recorded(time.Hour), givenUp), "remove b (RevertedToLastGood); RevertedToLastGood; "},
-		"what failed is ending":         {given(epoch(8, "b"), b(unready, terminating), recorded(time.Hour), givenUp), "RevertedToLastGood; "},
-		"what failed works all at once": {given(epoch(8, "b"), b(readyFor(time.Minute)), recorded(time.Hour), givenUp), "forget; "},
-		"its epoch was issued":          {given(epoch(9, "a"), recorded(time.Hour), givenUp), "as before: create a; "},
+		"what worked is back":                                {given(epoch(9, "a"), instancePod("a", 9, otherSpec), recorded(time.Hour), givenUp), "RevertedToLastGood; "},
+		"what worked is back, Recreate":                      {given(epoch(9, "a"), instancePod("a", 9, otherSpec), recorded(time.Hour), givenUp, recreate), "RevertedToLastGood; "},
+		"it is not ready":                                    {given(epoch(9, "a"), instancePod("a", 9, otherSpec, unready), recorded(time.Hour), givenUp), "RevertedToLastGood; "},
+		"what failed has ended":                              {given(epoch(8, "b"), b(failed, terminating), recorded(time.Hour), givenUp), "as before: issue (Replace); "},
+		"what worked ended, too":                             {given(epoch(9, "a"), instancePod("a", 9, otherSpec, failed), recorded(time.Hour), givenUp), "keep a; as before: issue (Replace); "},
+		"what failed is still there":                         {given(epoch(8, "b"), b(unready), recorded(time.Hour), givenUp), "remove b (RevertedToLastGood); RevertedToLastGood; "},
+		"what failed is ending":                              {given(epoch(8, "b"), b(unready, terminating), recorded(time.Hour), givenUp), "RevertedToLastGood; "},
+		"what failed works all at once":                      {given(epoch(8, "b"), b(readyFor(time.Minute)), recorded(time.Hour), givenUp), "forget; "},
+		"its epoch was issued":                               {given(epoch(9, "a"), recorded(time.Hour), givenUp), "as before: create a; "},
+		"what worked is back, a restart asked for":           {given(epoch(9, "a"), instancePod("a", 9, otherSpec), recorded(time.Hour), givenUp, restartAsked), "RevertedToLastGood; "},
+		"what worked is back, a restart asked for, Recreate": {given(epoch(9, "a"), instancePod("a", 9, otherSpec), recorded(time.Hour), givenUp, recreate, restartAsked), "remove a (RestartOfLastGood); RevertedToLastGood; "},
+		"what worked is not ready, a restart asked for":      {given(epoch(9, "a"), instancePod("a", 9, otherSpec, unready), recorded(time.Hour), givenUp, restartAsked), "remove a (RestartOfLastGood); RevertedToLastGood; "},
+		"what worked is back, a restart asked for, OnDelete": {given(epoch(9, "a"), instancePod("a", 9, otherSpec), recorded(time.Hour), givenUp, withProcessor(updates("OnDelete")), restartAsked), "RevertedToLastGood; "},
+		"what worked ended for a restart":                    {given(epoch(9, "a"), instancePod("a", 9, otherSpec, failed, terminating), recorded(time.Hour), givenUp, recreate, restartAsked), "keep a; as before: issue (Replace); "},
 		"another spec since": {
 			given(epoch(9, "a"), instancePod("a", 9, otherSpec), recorded(time.Hour), func(o *observation) { o.record.Reverted = "the wrong one" }), "update by cam-update-98b368bc-1; ",
 		},

@@ -48,8 +48,8 @@ type cluster interface {
 	rehearse(ctx context.Context, next, old *corev1.Pod) error
 	patchPod(ctx context.Context, changed, base *corev1.Pod) error
 	deletePod(ctx context.Context, p *corev1.Pod) error
-	// keep makes an origin durable before its instance is ended.
-	keep(ctx context.Context, of *doryv1alpha1.Processor, origin *pod.Origin, epoch int64, trial string, now time.Time) error
+	// keep makes an origin durable before its instance is ended. It is false where there is none, and none was kept before.
+	keep(ctx context.Context, of *doryv1alpha1.Processor, origin *pod.Origin, epoch int64, trial string, now time.Time) (bool, error)
 }
 
 // kubernetes is the cluster of production.
@@ -74,9 +74,9 @@ func (k kubernetes) origin(ctx context.Context, of *doryv1alpha1.Processor, podN
 	return k.records().Version(ctx, of, revision)
 }
 
-func (k kubernetes) keep(ctx context.Context, of *doryv1alpha1.Processor, origin *pod.Origin, epoch int64, trial string, now time.Time) error {
-	_, err := k.records().Keep(ctx, of, origin, epoch, trial, now)
-	return err
+func (k kubernetes) keep(ctx context.Context, of *doryv1alpha1.Processor, origin *pod.Origin, epoch int64, trial string, now time.Time) (bool, error) {
+	record, err := k.records().Keep(ctx, of, origin, epoch, trial, now)
+	return record != nil, err
 }
 
 func (k kubernetes) from(f freshness) client.Reader {

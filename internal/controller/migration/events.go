@@ -71,6 +71,11 @@ func (n narrator) unkept(o *observation, err error) {
 	n.tell(o, nil, corev1.EventTypeWarning, "StateNotKept", "Save", "The state cannot be made durable: "+err.Error())
 }
 
+func (n narrator) unrecorded(o *observation, m *doryv1alpha1.ProcessorMigration) {
+	n.tell(o, m, corev1.EventTypeWarning, "NoWayBack", "Keep", fmt.Sprintf(
+		"Pod %s gives way to another version, and does not come back if that one does not work: it does not say what it was made from", o.source.Name))
+}
+
 func (n narrator) rescued(o *observation) {
 	n.tell(o, nil, corev1.EventTypeWarning, "SourceRescued", "Resume", fmt.Sprintf("Pod %s stood aside for a ProcessorMigration that is gone; it acts again", o.source.Name))
 }

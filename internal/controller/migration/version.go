@@ -65,12 +65,16 @@ func (r *Reconciler) keepSource(ctx context.Context, o *observation, d decision)
 	if err != nil {
 		return err
 	}
-	trial := ""
+	next, trial := d.migration.Status.Revision, ""
 	if d.migration.Brings() {
-		trial = o.present
+		next, trial = o.present, o.present
 	}
-	if err := r.cluster.keep(ctx, o.processor, origin, o.epoch.Spec.Epoch, trial, o.now); err != nil {
+	kept, err := r.cluster.keep(ctx, o.processor, origin, o.epoch.Spec.Epoch, trial, o.now)
+	if err != nil {
 		return err
+	}
+	if !kept && next != pod.RevisionOf(o.source) {
+		r.events.unrecorded(o, d.migration)
 	}
 	o.know.kept = true
 	return nil

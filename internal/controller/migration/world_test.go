@@ -395,8 +395,8 @@ func (w apiServer) origin(_ context.Context, of *doryv1alpha1.Processor, podName
 	return found, err
 }
 
-func (w apiServer) keep(_ context.Context, _ *doryv1alpha1.Processor, origin *pod.Origin, _ int64, trial string, _ time.Time) error {
-	return w.call(errServer, func() error {
+func (w apiServer) keep(_ context.Context, _ *doryv1alpha1.Processor, origin *pod.Origin, _ int64, trial string, _ time.Time) (bool, error) {
+	return origin != nil || w.kept != nil, w.call(errServer, func() error {
 		switch {
 		case w.kept == nil:
 			w.kept = origin
