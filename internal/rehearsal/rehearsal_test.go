@@ -171,6 +171,10 @@ var _ = Describe("A rehearsal", func() {
 		Entry("a ConfigMap that does not exist, in the environment", nothing, nothing, func(s *corev1.PodSpec) {
 			s.Containers[0].EnvFrom = []corev1.EnvFromSource{{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "missing"}}}}
 		}, "ConfigMap \"missing\""),
+		Entry("a ConfigMap that does not exist, in a projected volume", nothing, nothing, projected("missing"), "ConfigMap \"missing\""),
+		Entry("a key that a ConfigMap has not, in the environment", config, nothing, variable("absent", nil), "key \"absent\" of ConfigMap \"conf\""),
+		Entry("a key that a ConfigMap has not, in a volume", config, nothing, item("absent", nil), "key \"absent\" of ConfigMap \"conf\""),
+		Entry("a key that a ConfigMap has not, in a projected volume", config, nothing, projected("conf", "absent"), "key \"absent\" of ConfigMap \"conf\""),
 		Entry("an image that another pod waits for", nothing, func(p *place) {
 			other := p.pod("other", image("broken:1"))
 			Expect(k8s.Create(ctx, other)).To(Succeed())
@@ -187,6 +191,21 @@ var _ = Describe("A rehearsal", func() {
 			}}
 			Expect(k8s.Status().Update(ctx, other)).To(Succeed())
 		}, initContainer("broken:1"), "waits for the image"),
+	)
+
+	DescribeTable("has nothing against a ConfigMap that has what it needs, or that it can do without",
+		func(change func(*corev1.PodSpec)) {
+			p := newPlace(nil)
+			config(p)
+			p.works()
+			Expect(p.rehearse(p.pod("next", change))).To(Succeed())
+		},
+		Entry("a variable", variable("present", nil)),
+		Entry("a variable of binary data", variable("binary", nil)),
+		Entry("an optional variable", variable("absent", new(true))),
+		Entry("a file", item("present", nil)),
+		Entry("an optional file", item("absent", new(true))),
+		Entry("a projected file", projected("conf", "present")),
 	)
 
 	DescribeTable("lets the old pod make room in a quota that it fills",
@@ -259,6 +278,42 @@ var _ = DescribeTable("An answer of the API server is about the pod",
 	Entry("and not if it has trouble", apierrors.NewInternalError(errors.New("no etcd")), false),
 	Entry("and not if it is none", errors.New("no route to host"), false),
 )
+
+func config(p *place) {
+	GinkgoHelper()
+	Expect(k8s.Create(context.Background(), &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: p.namespace, Name: "conf"},
+		Data:       map[string]string{"present": "x"}, BinaryData: map[string][]byte{"binary": {1}},
+	})).To(Succeed())
+}
+
+func conf() corev1.LocalObjectReference { return corev1.LocalObjectReference{Name: "conf"} }
+
+func variable(key string, optional *bool) func(*corev1.PodSpec) {
+	return func(s *corev1.PodSpec) {
+		from := &corev1.ConfigMapKeySelector{LocalObjectReference: conf(), Key: key, Optional: optional}
+		s.Containers[0].Env = []corev1.EnvVar{{Name: "A", ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: from}}}
+	}
+}
+
+func item(key string, optional *bool) func(*corev1.PodSpec) {
+	return func(s *corev1.PodSpec) {
+		from := &corev1.ConfigMapVolumeSource{LocalObjectReference: conf(), Items: []corev1.KeyToPath{{Key: key, Path: "a"}}, Optional: optional}
+		s.Volumes = []corev1.Volume{{Name: "conf", VolumeSource: corev1.VolumeSource{ConfigMap: from}}}
+	}
+}
+
+func projected(name string, keys ...string) func(*corev1.PodSpec) {
+	return func(s *corev1.PodSpec) {
+		from := &corev1.ConfigMapProjection{LocalObjectReference: corev1.LocalObjectReference{Name: name}}
+		for _, key := range keys {
+			from.Items = append(from.Items, corev1.KeyToPath{Key: key, Path: key})
+		}
+		s.Volumes = []corev1.Volume{{Name: "conf", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
+			Sources: []corev1.VolumeProjection{{ConfigMap: from}},
+		}}}}
+	}
+}
 
 func nothing(*place) {}
 

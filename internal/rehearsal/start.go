@@ -6,11 +6,12 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/lookup"
+	"github.com/dory-io/dory/internal/pod"
 )
 
 // node looks for the one that the pod names. Any other pod has a choice.
@@ -29,20 +30,18 @@ func (r Rehearsal) node(ctx context.Context, next, _ *corev1.Pod) error {
 // volumes looks for what the pod cannot start without: claims and ConfigMaps. Secrets are not the operator's to read.
 func (r Rehearsal) volumes(ctx context.Context, next, _ *corev1.Pod) error {
 	for i := range next.Spec.Volumes {
-		v := &next.Spec.Volumes[i]
-		switch {
-		case v.PersistentVolumeClaim != nil:
+		if v := &next.Spec.Volumes[i]; v.PersistentVolumeClaim != nil {
 			if err := r.claim(ctx, next.Namespace, v); err != nil {
-				return err
-			}
-		case v.ConfigMap != nil && (v.ConfigMap.Optional == nil || !*v.ConfigMap.Optional):
-			if err := r.configMap(ctx, next.Namespace, v.ConfigMap.Name, "its volume "+v.Name); err != nil {
 				return err
 			}
 		}
 	}
-	for name, of := range environmentOf(next) {
-		if err := r.configMap(ctx, next.Namespace, name, "the environment of its container "+of); err != nil {
+	references, _ := pod.References(&next.Spec)
+	for _, reference := range references {
+		if reference.Kind != doryv1alpha1.ConfigKindConfigMap || reference.Optional {
+			continue
+		}
+		if err := r.configMap(ctx, next.Namespace, reference); err != nil {
 			return err
 		}
 	}
@@ -65,44 +64,31 @@ func (r Rehearsal) claim(ctx context.Context, namespace string, v *corev1.Volume
 	return nil
 }
 
-func (r Rehearsal) configMap(ctx context.Context, namespace, name, who string) error {
-	found := &metav1.PartialObjectMetadata{}
-	found.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("ConfigMap"))
-	err := r.Reader.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, found)
+// configMap must be there, with the keys that the pod names.
+func (r Rehearsal) configMap(ctx context.Context, namespace string, needed pod.Reference) error {
+	found, err := lookup.Get[corev1.ConfigMap](ctx, r.Reader, types.NamespacedName{Namespace: namespace, Name: needed.Name})
 	switch {
-	case client.IgnoreNotFound(err) != nil:
-		return fmt.Errorf("looking for ConfigMap %s/%s: %w", namespace, name, err)
 	case err != nil:
-		return refuse("%s needs ConfigMap %q, which does not exist in namespace %s", who, name, namespace)
+		return err
+	case found == nil:
+		return refuse("its environment or a volume of it needs ConfigMap %q, which does not exist in namespace %s", needed.Name, namespace)
+	}
+	for _, key := range needed.Keys {
+		_, isText := found.Data[key]
+		if _, isBinary := found.BinaryData[key]; !isText && !isBinary {
+			return refuse("its environment or a volume of it needs the key %q of ConfigMap %q, which has no such key", key, needed.Name)
+		}
 	}
 	return nil
-}
-
-// environmentOf are the ConfigMaps that containers are started with, and one container of each.
-func environmentOf(p *corev1.Pod) map[string]string {
-	needed := map[string]string{}
-	must := func(optional *bool) bool { return optional == nil || !*optional }
-	for _, c := range containersOf(p) {
-		for i := range c.EnvFrom {
-			if ref := c.EnvFrom[i].ConfigMapRef; ref != nil && must(ref.Optional) {
-				needed[ref.Name] = c.Name
-			}
-		}
-		for i := range c.Env {
-			if from := c.Env[i].ValueFrom; from != nil && from.ConfigMapKeyRef != nil && must(from.ConfigMapKeyRef.Optional) {
-				needed[from.ConfigMapKeyRef.Name] = c.Name
-			}
-		}
-	}
-	return needed
 }
 
 func containersOf(p *corev1.Pod) []corev1.Container {
 	return slices.Concat(p.Spec.InitContainers, p.Spec.Containers)
 }
 
-// images are asked of the other pods of the namespace, whose kubelets have tried the same ones with the same credentials.
-// What was never tried is not held against a pod.
+// images are asked of the namespace's other pods that the cache has, which are those of processors: their kubelets have tried the
+// same ones with the same credentials. What was never tried is not held against a pod, and what a node has says little: kubelets
+// report a part of their images alone.
 func (r Rehearsal) images(ctx context.Context, next, old *corev1.Pod) error {
 	var others corev1.PodList
 	if err := r.Client.List(ctx, &others, client.InNamespace(next.Namespace), client.UnsafeDisableDeepCopy); err != nil {
