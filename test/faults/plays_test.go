@@ -174,11 +174,11 @@ var live = merged(
 var plays = []play{
 	{
 		name: "Live", strategy: doryv1alpha1.MigrationLive, processors: []string{counting, dated}, proves: proof.whole,
-		scenes: live, never: []string{"rehearse", "reserve", "keep"},
+		scenes: live, never: []string{"rehearse", "reserve", "foresee", "keep"},
 	},
 	{
 		name: "Drain", drains: true, strategy: doryv1alpha1.MigrationLive, processors: []string{counting, dated}, proves: proof.whole,
-		scenes: live, never: []string{"rehearse", "reserve", "keep"},
+		scenes: live, never: []string{"rehearse", "reserve", "foresee", "keep"},
 	},
 	{
 		name: "Overlap", strategy: doryv1alpha1.MigrationOverlap, processors: []string{counting}, proves: proof.atLeastOnce,
@@ -190,14 +190,14 @@ var plays = []play{
 			tells(losesSourceAfter("create-target"), "enter-failed"),
 		),
 		never: []string{
-			"recall", "ask-source", "ask-target", "enter-warming", "rehearse", "warm", "reserve", "keep", "draw", "step-aside", "check-source", "quiesce",
+			"recall", "ask-source", "ask-target", "enter-warming", "rehearse", "warm", "reserve", "foresee", "keep", "draw", "step-aside", "check-source", "quiesce",
 			"resume", "gather", "save", "revive-issue", "revive-restore", "revive-promote", "step-back",
 		},
 	},
 	{
 		name: "StopAndCopy", strategy: doryv1alpha1.MigrationStopAndCopy, processors: []string{counting, hurried}, proves: proof.whole,
 		scenes: merged(
-			tells(moves, "look", "ask-turn", "hold", "enter-warming", "rehearse", "capture", "reserve", "keep", "enter-handing-off", "delete-source", "gather",
+			tells(moves, "look", "ask-turn", "hold", "enter-warming", "rehearse", "capture", "reserve", "foresee", "keep", "enter-handing-off", "delete-source", "gather",
 				"commit", "enter-placing", "create-target", "enter-starting", "enter-succeeded", "release", "collect"),
 			tells(waits, "note"),
 			tells(goesBackAfter("capture"), "enter-rolling-back", "enter-rolled-back"),
