@@ -191,6 +191,22 @@ var _ = Describe("An instance that works", func() {
 		Eventually(updated(p)).Should(HaveField("Reason", doryv1alpha1.ReasonCurrent))
 	})
 
+	It("does not come back because of an epoch that is behind the state, which no version can work with", func() {
+		startOperator(operatorOptions{})
+		p := apply(namespace, "cam", recreate)
+		first := running(p, "1")
+		modify(p, image("counter:2"))
+		isEnding(first)
+		kubeletEnds(first, corev1.PodSucceeded)
+		second := thePod(p, "2")
+		storeState(namespace, "cam", 50)
+		crashes(second) // For the third time when it is first seen.
+		isEnding(second)
+		kubeletEnds(second, corev1.PodFailed)
+		Expect(thePod(p, "51").Spec.Containers[0].Image).To(Equal("counter:2"))
+		Expect(updated(p)()).To(Or(BeNil(), HaveField("Reason", Not(Equal(doryv1alpha1.ReasonRevertedToLastGood)))))
+	})
+
 	// forgets what it was made from, as one that an older operator made.
 	forgets := func(pod *corev1.Pod) {
 		GinkgoHelper()

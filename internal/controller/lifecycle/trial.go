@@ -71,6 +71,9 @@ func judgeTrial(o *observation, p *plan, holder *corev1.Pod) (givenUp bool) {
 			return false
 		}
 		p.revert = cause
+		if pod.CrashLooping(holder) {
+			p.doubt = holder // It may be for its epoch that it fails, and not for its version.
+		}
 	}
 	p.remove = append(p.remove, removal{holder, removeFailed})
 	return true

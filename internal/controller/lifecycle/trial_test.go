@@ -120,7 +120,7 @@ func TestDecideOnTrial(t *testing.T) {
 		"not ready in time":               {given(epoch(8, "b"), b(unready), recorded(300*time.Second)), "revert; remove b (RevertedToLastGood); "},
 		"finds no node in time":           {given(epoch(8, "b"), b(unscheduled), recorded(300*time.Second)), "revert; remove b (RevertedToLastGood); "},
 		"failed twice":                    {given(epoch(8, "b"), b(unready, container(crashed(1))), recorded(time.Minute)), "doubt b; "},
-		"failed three times":              {given(epoch(8, "b"), b(unready, container(crashed(2))), recorded(time.Minute)), "revert; remove b (RevertedToLastGood); "},
+		"failed three times":              {given(epoch(8, "b"), b(unready, container(crashed(2))), recorded(time.Minute)), "revert; remove b (RevertedToLastGood); doubt b; "},
 		"failed three times, runs":        {given(epoch(8, "b"), b(readyFor(0), container(corev1.ContainerStatus{RestartCount: 3})), recorded(time.Minute)), "revert; remove b (RevertedToLastGood); "},
 		"a sidecar fails":                 {given(epoch(8, "b"), b(unready, container(corev1.ContainerStatus{}), sidecar(crashed(2))), recorded(time.Minute)), "revert; remove b (RevertedToLastGood); "},
 		"an init container fails":         {given(epoch(8, "b"), b(unready, initFails(crashed(2))), recorded(time.Minute)), "revert; remove b (RevertedToLastGood); "},
