@@ -38,45 +38,54 @@ func statuses(p *corev1.Pod) iter.Seq[*corev1.ContainerStatus] {
 	}
 }
 
+// Why a container waits is the kubelet's word. These are all that the operator goes by: to one that is new to it, it gives time.
+var (
+	// unpulled: a registry may be away for a while, or refuse.
+	unpulled = []string{"ErrImagePull", "ImagePullBackOff"}
+	// unmade: what the container is made from is not there, be it on its node or in its namespace.
+	unmade = slices.Concat(unpulled, []string{"ErrImageNeverPull", "CreateContainerConfigError"})
+	// imageless: the image cannot be had, for whatever reason.
+	imageless = slices.Concat(unpulled, []string{"ErrImageNeverPull", "InvalidImageName", "ImageInspectError"})
+	// unstartable: the container has not started.
+	unstartable = slices.Concat(imageless, []string{"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PostStartHookError"})
+	// stuck: or it ends again and again.
+	stuck = slices.Concat(unstartable, []string{"CrashLoopBackOff"})
+)
+
+// Imageless says whether a container with this status waits for an image that cannot be had.
+func Imageless(s *corev1.ContainerStatus) bool { return waitsForOne(s, imageless) }
+
+// Unstartable says whether a container with this status waits because it cannot be started, be it for its image.
+func Unstartable(s *corev1.ContainerStatus) bool { return waitsForOne(s, unstartable) }
+
+func waitsForOne(s *corev1.ContainerStatus, reasons []string) bool {
+	return s.State.Waiting != nil && slices.Contains(reasons, s.State.Waiting.Reason)
+}
+
 // Stuck is the first container that waits for something that time alone seldom mends, such as its image; nil where there is
 // none.
-func Stuck(p *corev1.Pod) *corev1.ContainerStatus {
-	if p == nil {
-		return nil
-	}
-	for status := range statuses(p) {
-		if status.State.Waiting == nil {
-			continue
-		}
-		switch status.State.Waiting.Reason {
-		case "CrashLoopBackOff", "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError",
-			"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PostStartHookError":
-			return status
-		}
-	}
-	return nil
-}
+func Stuck(p *corev1.Pod) *corev1.ContainerStatus { return waitsFor(p, anyRestarts, stuck) }
 
 // Unpullable is the first container whose image cannot be pulled; nil where there is none. A registry may be away for a
 // while. That an image is not on the node and may not be pulled is the spec's own word, and no such case.
 func Unpullable(p *corev1.Pod) *corev1.ContainerStatus {
-	return waitsFor(p, anyRestarts, "ErrImagePull", "ImagePullBackOff")
+	return waitsFor(p, anyRestarts, unpulled)
 }
 
 // Unmade is the first container that never ran, because its image or its configuration cannot be had; nil where there is none.
 func Unmade(p *corev1.Pod) *corev1.ContainerStatus {
-	return waitsFor(p, 0, "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "CreateContainerConfigError")
+	return waitsFor(p, 0, unmade)
 }
 
 const anyRestarts = math.MaxInt32
 
 // waitsFor is the first container that waits for one of the reasons and was not restarted more often.
-func waitsFor(p *corev1.Pod, restarts int32, reasons ...string) *corev1.ContainerStatus {
+func waitsFor(p *corev1.Pod, restarts int32, reasons []string) *corev1.ContainerStatus {
 	if p == nil {
 		return nil
 	}
 	for status := range statuses(p) {
-		if status.State.Waiting != nil && status.RestartCount <= restarts && slices.Contains(reasons, status.State.Waiting.Reason) {
+		if status.RestartCount <= restarts && waitsForOne(status, reasons) {
 			return status
 		}
 	}

@@ -175,3 +175,29 @@ func TestEnding(t *testing.T) {
 		})
 	}
 }
+
+// Each of what a kubelet says of a container that waits is known for what it is, in one place.
+func TestWhyContainersWait(t *testing.T) {
+	for reason, want := range map[string]struct{ imageless, unstartable, unmade, stuck bool }{
+		"ErrImagePull":               {true, true, true, true},
+		"ImagePullBackOff":           {true, true, true, true},
+		"ErrImageNeverPull":          {true, true, true, true},
+		"InvalidImageName":           {true, true, false, true},
+		"ImageInspectError":          {true, true, false, true},
+		"CreateContainerConfigError": {false, true, true, true},
+		"CreateContainerError":       {false, true, false, true},
+		"RunContainerError":          {false, true, false, true},
+		"PostStartHookError":         {false, true, false, true},
+		"CrashLoopBackOff":           {false, false, false, true},
+		"ContainerCreating":          {},
+		"PodInitializing":            {},
+	} {
+		p := statusPod(status(pod.ContainerName, waits(reason, ""), 0))
+		s := pod.ContainerStatus(p)
+		got := want
+		got.imageless, got.unstartable, got.unmade, got.stuck = pod.Imageless(s), pod.Unstartable(s), pod.Unmade(p) != nil, pod.Stuck(p) != nil
+		if got != want {
+			t.Errorf("%s: %+v, want %+v", reason, got, want)
+		}
+	}
+}

@@ -111,7 +111,7 @@ func failsToPull(next, other *corev1.Pod) error {
 	statuses := slices.Concat(other.Status.InitContainerStatuses, other.Status.ContainerStatuses)
 	for _, c := range containersOf(other) {
 		for i := range statuses {
-			if s := &statuses[i]; s.Name == c.Name && s.State.Waiting != nil && imageless(s.State.Waiting.Reason) {
+			if s := &statuses[i]; s.Name == c.Name && pod.Imageless(s) {
 				failing[c.Image] = s.State.Waiting
 			}
 		}
@@ -122,12 +122,4 @@ func failsToPull(next, other *corev1.Pod) error {
 		}
 	}
 	return nil
-}
-
-func imageless(reason string) bool {
-	switch reason {
-	case "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError":
-		return true
-	}
-	return false
 }

@@ -104,7 +104,7 @@ func failing(o *observation, holder *corev1.Pod) (cause string, wait time.Durati
 		if failures := failuresOf(&status); failures >= failuresOnTrial {
 			return fmt.Sprintf("container %s of pod %s failed %d times%s", status.Name, holder.Name, failures, lastWords(&status)), 0
 		}
-		if waiting := status.State.Waiting; waiting != nil && unstartable(waiting.Reason) {
+		if waiting := status.State.Waiting; pod.Unstartable(&status) {
 			left := latest(scheduledAt(holder), o.readySince[holder.Spec.NodeName]).Add(patienceOnTrial).Sub(o.now)
 			if left <= 0 {
 				return fmt.Sprintf("container %s of pod %s cannot start: %s: %s", status.Name, holder.Name, waiting.Reason, waiting.Message), 0
@@ -156,14 +156,6 @@ func lastWords(s *corev1.ContainerStatus) string {
 		return ""
 	}
 	return fmt.Sprintf(", the last time with exit code %d (%s)", last.ExitCode, last.Reason)
-}
-
-func unstartable(reason string) bool {
-	switch reason {
-	case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
-		return true
-	}
-	return false
 }
 
 func scheduledAt(p *corev1.Pod) time.Time {
