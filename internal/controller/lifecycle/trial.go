@@ -231,7 +231,7 @@ func restartLastGood(o *observation, p *plan, holder *corev1.Pod) {
 	switch strategy := o.processor.UpdateStrategy(); {
 	case !due || pod.RevisionOf(holder) != o.record.Origin.Revision:
 	case strategy == doryv1alpha1.UpdateOnDelete:
-		p.hindrance.message += fmt.Sprintf("; the restart that was asked for waits: spec.update.strategy is OnDelete, so delete pod %s", holder.Name)
+		p.hindrance.message += "; the restart that was asked for waits: spec.update.strategy is OnDelete, so delete pod " + holder.Name
 	case strategy == doryv1alpha1.UpdateRecreate, !movable(o, holder):
 		p.remove = append(p.remove, removal{holder, removeRestarted})
 	default:
