@@ -36,7 +36,7 @@ const (
 	crashingImage = "crashing:1"
 	// counterImage is of one that does: every iteration prints a link of a chain.
 	counterImage = "counting:1"
-	// fullNode takes nobody.
+	// fullNode takes nobody, and nothing says that it never will: moves to it wait.
 	fullNode = "full"
 )
 
@@ -189,7 +189,10 @@ func (s *servers) startKubelet() error {
 			Labels: map[string]string{"workload-type": "application", reserved: "true"},
 		})
 	}
-	nodes = append(nodes, processkubelet.Node{Name: fullNode})
+	nodes = append(nodes, processkubelet.Node{
+		Name: fullNode, Labels: map[string]string{"workload-type": "application"},
+		Taints: []corev1.Taint{{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule}},
+	})
 	programs := map[string]processkubelet.Program{image: {}, counterImage: {Path: s.counter}, crashingImage: {Path: "/bin/false"}}
 	if err := s.impostors(programs); err != nil {
 		return err
