@@ -99,6 +99,9 @@ var _ = Describe("config/foundation", func() {
 			for _, name := range []string{"crd processors.dory.io", "crd processorepochs.dory.io", "crd processormigrations.dory.io", "crd edgenodes.dory.io", "clusterrole dory-processor", "namespace dory-system"} {
 				Expect(out).To(ContainSubstring(name + " is kept"))
 			}
+			// The API server would enforce a policy that is gone for a moment longer, so what is refused right after it proves nothing.
+			out, err = kubectl("get", "validatingadmissionpolicy/dory-deletion-guard", "validatingadmissionpolicybinding/dory-deletion-guard")
+			Expect(err).NotTo(HaveOccurred(), out)
 			for _, what := range []string{"crd -o jsonpath={.items[*].metadata.deletionTimestamp}", "namespace dory-system -o jsonpath={.metadata.deletionTimestamp}"} {
 				out, err = kubectl(append([]string{"get"}, strings.Fields(what)...)...)
 				Expect(err).NotTo(HaveOccurred(), out)
