@@ -160,7 +160,9 @@ const (
 
 	// ReasonCheckpointCurrent: the last checkpoints succeeded.
 	ReasonCheckpointCurrent = "CheckpointCurrent"
-	// ReasonCheckpointFailing: the state cannot be captured or stored, several times in a row.
+	// ReasonCaptureFailing: the state cannot be captured, several times in a row. A move cannot have it either.
+	ReasonCaptureFailing = "CaptureFailing"
+	// ReasonCheckpointFailing: the state cannot be stored, several times in a row.
 	ReasonCheckpointFailing = "CheckpointFailing"
 	// ReasonStateTooLarge: the instance's state is above what can be captured, for a checkpoint as well as for a move.
 	ReasonStateTooLarge = "StateTooLarge"

@@ -30,44 +30,44 @@ func TestFaultsOfTheStateEndpoint(t *testing.T) {
 	}{
 		"trap 1: 200 with an error": {func(_ *double, w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, `{"error":"get_state raised KeyError"}`)
-		}, "get_state raised KeyError", doryv1alpha1.ReasonCheckpointFailing},
+		}, "get_state raised KeyError", doryv1alpha1.ReasonCaptureFailing},
 		"no data": {func(_ *double, w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, `{"state_version":"1.0","pod_name":"dory-cam-1"}`)
-		}, "no processor state", doryv1alpha1.ReasonCheckpointFailing},
+		}, "no processor state", doryv1alpha1.ReasonCaptureFailing},
 		"not authorized": {func(_ *double, w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, `{"error":"no"}`, http.StatusUnauthorized)
-		}, "token", doryv1alpha1.ReasonCheckpointFailing},
+		}, "token", doryv1alpha1.ReasonCaptureFailing},
 		"500": {func(_ *double, w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, `{"error":"boom"}`, http.StatusInternalServerError)
-		}, "boom", doryv1alpha1.ReasonCheckpointFailing},
+		}, "boom", doryv1alpha1.ReasonCaptureFailing},
 		"503": {func(_ *double, w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, `{"error":"stopping"}`, http.StatusServiceUnavailable)
-		}, "stopping", doryv1alpha1.ReasonCheckpointFailing},
+		}, "stopping", doryv1alpha1.ReasonCaptureFailing},
 		"429 all the time": {func(_ *double, w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "1")
 			http.Error(w, `{"error":"Too many requests"}`, http.StatusTooManyRequests)
-		}, "Too many requests", doryv1alpha1.ReasonCheckpointFailing},
+		}, "Too many requests", doryv1alpha1.ReasonCaptureFailing},
 		"truncated": {func(d *double, w http.ResponseWriter, _ *http.Request) {
 			text := d.answer(`{"n":2}`)
 			w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 			fmt.Fprint(w, text[:len(text)/2])
 			panic(http.ErrAbortHandler)
-		}, "EOF", doryv1alpha1.ReasonCheckpointFailing},
+		}, "EOF", doryv1alpha1.ReasonCaptureFailing},
 		"11 MB": {func(d *double, w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, d.answer(`{"n":"`+strings.Repeat("x", 11<<20)+`"}`))
 		}, "too large", doryv1alpha1.ReasonStateTooLarge},
 		"not an object": {func(d *double, w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, d.answer(`[1]`))
-		}, "no object", doryv1alpha1.ReasonCheckpointFailing},
+		}, "no object", doryv1alpha1.ReasonCaptureFailing},
 		"the address was given to another pod": {func(d *double, w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, strings.Replace(d.answer(`{"n":2}`), "dory-cam-1", "dory-other-7", 1))
-		}, "dory-other-7", doryv1alpha1.ReasonCheckpointFailing},
+		}, "dory-other-7", doryv1alpha1.ReasonCaptureFailing},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, d := started(t, `{"n":1}`)
 			d.breaks(onState(func(rw http.ResponseWriter, r *http.Request) { test.fault(d, rw, r) }))
 			w.turn()
-			if test.reason == doryv1alpha1.ReasonCheckpointFailing { // What has a name of its own does not pass, and is told at once.
+			if test.reason == doryv1alpha1.ReasonCaptureFailing { // What has a name of its own does not pass, and is told at once.
 				w.wantCondition(metav1.ConditionTrue, doryv1alpha1.ReasonCheckpointCurrent)
 			}
 			w.turns("the condition tells", func() bool { return w.condition().Status == metav1.ConditionFalse })
@@ -116,7 +116,7 @@ func TestAConnectionRefused(t *testing.T) {
 	w.kubelet(func(s *corev1.PodStatus) { s.PodIP, s.PodIPs = nextAddress(), nil })
 	w.pass()
 	w.turns("the condition tells", func() bool { return w.condition() != nil })
-	w.wantCondition(metav1.ConditionFalse, doryv1alpha1.ReasonCheckpointFailing, "refused", "there is none yet")
+	w.wantCondition(metav1.ConditionFalse, doryv1alpha1.ReasonCaptureFailing, "refused", "there is none yet")
 }
 
 // TestAnOperatorThatStartsWhileItFails does not tell it again.

@@ -31,7 +31,7 @@ func (r *Reconciler) look(ctx context.Context, o *observation, e *entry) outcome
 	state, began, err := r.capture(ctx, o, e)
 	if err != nil {
 		r.metrics.result(resultCaptureFailed)
-		out := outcome{err: err}
+		out := outcome{err: err, uncaptured: true}
 		if errors.Is(err, statexfer.ErrTooLarge) {
 			out.reason = doryv1alpha1.ReasonStateTooLarge // No move can have it either.
 		}

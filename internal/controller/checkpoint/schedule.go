@@ -49,8 +49,10 @@ func (e *entry) turn(after time.Time) time.Time {
 type outcome struct {
 	// err is why it failed.
 	err error
-	// reason is the condition's, where it is not ReasonCheckpointFailing.
+	// reason is the condition's, where it is neither ReasonCheckpointFailing nor ReasonCaptureFailing.
 	reason string
+	// uncaptured says that the state could not be had, which a move needs, too.
+	uncaptured bool
 	// again is when to look again, where it is not at the next turn.
 	again time.Duration
 }

@@ -165,7 +165,7 @@ func TestAShorterIntervalCountsAtOnce(t *testing.T) {
 }
 
 func TestFailuresAreToldOnceTheyLast(t *testing.T) {
-	broken := outcome{err: fmt.Errorf("dial: %w", statexfer.ErrUnavailable)}
+	broken := outcome{err: fmt.Errorf("dial: %w", statexfer.ErrUnavailable), uncaptured: true}
 	o := given()
 	e := entryOf(o)
 	now := noon
@@ -180,7 +180,7 @@ func TestFailuresAreToldOnceTheyLast(t *testing.T) {
 		}
 		now = e.next
 	}
-	if e.trouble.reason != doryv1alpha1.ReasonCheckpointFailing || e.trouble.class != "Unavailable" {
+	if e.trouble.reason != doryv1alpha1.ReasonCaptureFailing || e.trouble.class != "Unavailable" {
 		t.Errorf("%+v", e.trouble)
 	}
 	e.conclude(o, outcome{}, now)

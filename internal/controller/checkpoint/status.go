@@ -255,8 +255,11 @@ func (e *entry) checkpointed() metav1.Condition {
 // troubleOf says what is wrong, and of when the newest checkpoint is.
 func troubleOf(o *observation, e *entry, out outcome) *trouble {
 	t := &trouble{reason: doryv1alpha1.ReasonCheckpointFailing, class: classOf(out.err)}
-	if out.reason != "" {
+	switch {
+	case out.reason != "":
 		t.reason = out.reason
+	case out.uncaptured, errors.Is(out.err, statexfer.ErrUnavailable), errors.Is(out.err, statexfer.ErrUnauthorized):
+		t.reason = doryv1alpha1.ReasonCaptureFailing
 	}
 	newest := "there is none yet"
 	if c := e.lastTold(o); c != nil {

@@ -93,7 +93,7 @@ func (v *view) next() conclusion {
 		return v.stay(hindrance.Message)
 	}
 	c := v.proceed()
-	if c.attempt == nil || !v.stops(c.attempt) {
+	if !c.Allowed && (c.attempt == nil || !v.stops(c.attempt)) {
 		return c
 	}
 	if hindrance := v.placeless(); hindrance != nil {
@@ -228,6 +228,8 @@ func (v *view) moveless() *metav1.Condition {
 func (v *view) first() conclusion {
 	known := v.moveless()
 	switch {
+	case known != nil && known.Reason == doryv1alpha1.ReasonStateTooLarge && v.mayRestart():
+		return v.tooLarge(known.Message)
 	case known == nil, v.processor.MigrationStrategy() == doryv1alpha1.MigrationStopAndCopy:
 		return v.try(1, v.now, "", "the move begins")
 	case !v.mayRestart():
@@ -289,16 +291,33 @@ func (v *view) fallBack(last *doryv1alpha1.ProcessorMigration, number int, since
 // letGo ends an instance whose state nobody can get any more, if there is an older state to go on from.
 func (v *view) letGo(last *doryv1alpha1.ProcessorMigration) conclusion {
 	why := fmt.Sprintf("ProcessorMigration %s was given up (%s: %s)", last.Name, last.Status.Reason, last.Status.Message)
-	checkpoint := v.processor.Status.Checkpoint
-	switch {
-	case checkpoint != nil:
-		return allow(ReasonRestartsFromCheckpoint, fmt.Sprintf("%s; the processor starts elsewhere from its checkpoint of %s", why, checkpoint.Time.UTC().Format(time.RFC3339)))
-	case v.processor.OnMissing() == doryv1alpha1.OnMissingDiscard:
-		return allow(ReasonRestartsFromCheckpoint, why+"; the processor starts elsewhere without its state, as spec.state.onMissing says")
+	if from, is := restartsFrom(v.processor); is {
+		return allow(ReasonRestartsFromCheckpoint, why+"; "+from)
 	}
 	c := v.retry(last, numberOf(last.Name), drainSince(last), last.Spec.Strategy, retryDelay)
-	c.Message += "; there is no checkpoint to restart it from: delete the pod if its state may be lost"
+	c.Message += noCheckpoint
 	return c
+}
+
+const noCheckpoint = "; there is no checkpoint to restart it from: delete the pod if its state may be lost"
+
+// tooLarge ends an instance whose state is known to be too large to be captured, if there is an older state to go on from. Nothing
+// is tried for it, as that could only fail.
+func (v *view) tooLarge(why string) conclusion {
+	if from, is := restartsFrom(v.processor); is {
+		return allow(ReasonRestartsFromCheckpoint, fmt.Sprintf("pod %s cannot hand over its state: %s; %s", v.pod.Name, v.foretoldBy(), from))
+	}
+	c := v.stay(why)
+	c.Message += noCheckpoint
+	return c
+}
+
+// foretoldBy is why the state cannot be captured, in the words of the condition Checkpointed.
+func (v *view) foretoldBy() string {
+	if c := meta.FindStatusCondition(v.processor.Status.Conditions, doryv1alpha1.ConditionCheckpointed); c != nil && c.Status == metav1.ConditionFalse {
+		return c.Message
+	}
+	return "it is too large"
 }
 
 // backoff is how long the next attempt is to wait yet.

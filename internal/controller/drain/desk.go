@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +16,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	doryv1alpha1 "github.com/dory-io/dory/api/v1alpha1"
 	"github.com/dory-io/dory/internal/record"
@@ -63,6 +65,7 @@ type Desk struct {
 	metrics   *Metrics
 	orders    *orders
 	options   Options
+	letGo     once
 	informers []cache.Informer
 }
 
@@ -136,7 +139,7 @@ func (d *Desk) Ask(ctx context.Context, r Request) (Answer, error) {
 	c := answer(r, v)
 	if !r.DryRun {
 		d.admit(&c)
-		d.follow(r, v, c)
+		d.follow(ctx, r, v, c)
 	}
 	d.metrics.answered(c.Reason, d.clock.Since(begun))
 	return c.Answer, nil
@@ -153,13 +156,37 @@ func (d *Desk) admit(c *conclusion) {
 }
 
 // follow does what the answer promises.
-func (d *Desk) follow(r Request, v *view, c conclusion) {
+func (d *Desk) follow(ctx context.Context, r Request, v *view, c conclusion) {
 	if c.attempt != nil || c.displaces != nil {
 		d.orders.add(v.order(c, r.By))
 	}
-	if c.Reason == ReasonRestartsFromCheckpoint {
+	if c.Reason == ReasonRestartsFromCheckpoint && d.letGo.first(v.pod.UID) {
 		d.events.letGo(v, c.Message)
+		log.FromContext(ctx).Info("Letting a pod go that has not handed over", "namespace", v.pod.Namespace, "processor", v.processor.Name, "pod", v.pod.Name,
+			"node", v.pod.Spec.NodeName, "epoch", epochOf(v.processor), "askedBy", r.By, "reason", c.Message)
 	}
+}
+
+// once remembers which pods something was said of.
+type once struct {
+	mu   sync.Mutex
+	said map[types.UID]bool
+}
+
+// onceLimit bounds that memory. What is forgotten is said once more.
+const onceLimit = 1024
+
+func (o *once) first(pod types.UID) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.said[pod] {
+		return false
+	}
+	if o.said == nil || len(o.said) >= onceLimit {
+		o.said = map[types.UID]bool{}
+	}
+	o.said[pod] = true
+	return true
 }
 
 func (v *view) order(c conclusion, by string) order {

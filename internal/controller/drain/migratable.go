@@ -40,6 +40,8 @@ type obstacle struct {
 	reason, message string
 	// restart says that the processor can be restarted elsewhere all the same: its old pod makes room for the new one.
 	restart bool
+	// uncaptured says that it would be restarted from an older state, as its own cannot be had.
+	uncaptured bool
 }
 
 // migratable says whether a drain of the instance's node would get through. It is nil where there is nothing to say yet: no
@@ -68,24 +70,47 @@ func migratable(p *doryv1alpha1.Processor, o outlook) *metav1.Condition {
 		hindrance.Message += about
 		return hindrance
 	}
-	if checkpointed := meta.FindStatusCondition(p.Status.Conditions, doryv1alpha1.ConditionCheckpointed); checkpointed != nil && checkpointed.Status == metav1.ConditionFalse {
-		return no(checkpointed.Reason, "the state cannot be had, which a move needs, too: "+checkpointed.Message)
+	checkpointed := meta.FindStatusCondition(p.Status.Conditions, doryv1alpha1.ConditionCheckpointed)
+	if checkpointed != nil && checkpointed.Status == metav1.ConditionFalse {
+		switch checkpointed.Reason {
+		case doryv1alpha1.ReasonStateNotRestored:
+			return no(checkpointed.Reason, "the instance runs without its state, and a move would take that for it: "+checkpointed.Message)
+		case doryv1alpha1.ReasonStateTooLarge, doryv1alpha1.ReasonCaptureFailing:
+			return (&obstacle{reason: checkpointed.Reason, message: "the state cannot be had, which a move needs, too: " + checkpointed.Message, restart: true, uncaptured: true}).judged(p)
+		}
 	}
 	if last := lastFailure(o); last != nil {
-		return no(last.reason, last.message)
+		return last.judged(p)
 	}
 	if found := o.trial.said(o); found != nil {
 		found.message += about
-		return found.judged(p)
+		return unkept(p, found.judged(p))
 	}
 	if o.trial != nil && o.trial.unknown != "" {
 		return condition(p, metav1.ConditionUnknown, doryv1alpha1.ReasonNotKnown, "whether the API server takes a second pod of the processor could not be asked: "+o.trial.unknown)
 	}
-	return manner(p)
+	how := manner(p)
+	if how.Reason == doryv1alpha1.ReasonRestartOnly {
+		return unkept(p, how)
+	}
+	return how
+}
+
+// unkept says of a restart that the state cannot be stored, without which no instance is ended. A move while it works does not
+// need that.
+func unkept(p *doryv1alpha1.Processor, restart *metav1.Condition) *metav1.Condition {
+	c := meta.FindStatusCondition(p.Status.Conditions, doryv1alpha1.ConditionCheckpointed)
+	if restart.Status != metav1.ConditionTrue || c == nil || c.Status != metav1.ConditionFalse || c.Reason != doryv1alpha1.ReasonCheckpointFailing {
+		return restart
+	}
+	return condition(p, metav1.ConditionFalse, c.Reason, restart.Message+". But the state cannot be stored, without which the instance is not ended: "+c.Message)
 }
 
 // judged says what the drain's policy makes of an obstacle.
 func (o *obstacle) judged(p *doryv1alpha1.Processor) *metav1.Condition {
+	if o.uncaptured {
+		return o.withoutState(p)
+	}
 	switch {
 	case !o.restart, p.MigrationStrategy() == doryv1alpha1.MigrationStopAndCopy && o.reason == doryv1alpha1.ReasonRestartOnly:
 		status := metav1.ConditionFalse
@@ -103,29 +128,57 @@ func (o *obstacle) judged(p *doryv1alpha1.Processor) *metav1.Condition {
 	return condition(p, metav1.ConditionTrue, o.reason, o.message+". A drain ends the instance, and starts it elsewhere from its state")
 }
 
-// lastFailure is why the last move of this pod did not get through, where the next one with the same spec would meet the same.
+// withoutState says what becomes of a processor whose state cannot be had: the same as letGo does.
+func (o *obstacle) withoutState(p *doryv1alpha1.Processor) *metav1.Condition {
+	from, is := restartsFrom(p)
+	switch {
+	case p.DrainFallback() == doryv1alpha1.DrainFallbackNever:
+		return condition(p, metav1.ConditionFalse, o.reason, o.message+". Only a restart from an older state would do, and spec.migration.drainFallback is Never")
+	case !is:
+		return condition(p, metav1.ConditionFalse, o.reason, o.message+". There is no checkpoint to restart the processor from")
+	}
+	return condition(p, metav1.ConditionTrue, o.reason, fmt.Sprintf("%s. A drain ends the instance, and %s: what it did since is lost", o.message, from))
+}
+
+// restartsFrom says what a processor starts from whose instance ends without giving its state away; is is false where there is
+// nothing to start from.
+func restartsFrom(p *doryv1alpha1.Processor) (from string, is bool) {
+	switch c := p.Status.Checkpoint; {
+	case c != nil:
+		return "the processor starts elsewhere from its checkpoint of " + c.Time.UTC().Format(time.RFC3339), true
+	case p.OnMissing() == doryv1alpha1.OnMissingDiscard:
+		return "the processor starts elsewhere without its state, as spec.state.onMissing says", true
+	}
+	return "", false
+}
+
+// lastFailure is why the last move of this pod did not get through, where the next one with the same spec would meet the same. A
+// move to a node that a person chose says nothing about other nodes.
 func lastFailure(o outlook) *obstacle {
 	var last *doryv1alpha1.ProcessorMigration
 	for _, m := range o.moves {
-		if m.Ended() && m.Status.SourcePod == o.instance && m.Status.Revision == o.revision && (last == nil || last.CreationTimestamp.Before(&m.CreationTimestamp)) {
+		if m.Ended() && m.Spec.TargetNode == "" && m.Status.SourcePod == o.instance && m.Status.Revision == o.revision && (last == nil || last.CreationTimestamp.Before(&m.CreationTimestamp)) {
 			last = m
 		}
 	}
 	if last == nil || last.Status.Phase != doryv1alpha1.MigrationRolledBack {
 		return nil
 	}
-	switch last.Status.Reason {
-	case doryv1alpha1.MigrationReasonStateRefused, doryv1alpha1.MigrationReasonTargetInvalid, doryv1alpha1.MigrationReasonTargetHasNoHandoff,
-		doryv1alpha1.MigrationReasonTargetNotReady, doryv1alpha1.MigrationReasonTargetImage, doryv1alpha1.MigrationReasonStateTooLarge,
-		doryv1alpha1.MigrationReasonStateInvalid, doryv1alpha1.MigrationReasonStateUnauthorized:
+	found := &obstacle{reason: doryv1alpha1.ReasonLastMoveFailed, message: fmt.Sprintf(
+		"the last move with this spec, ProcessorMigration %s, was given up (%s): %s", last.Name, last.Status.Reason, last.Status.Message)}
+	switch last.Status.Reason { // A drain goes by the same, see failureOf.
+	case doryv1alpha1.MigrationReasonTargetImage, doryv1alpha1.MigrationReasonTargetInvalid:
+	case doryv1alpha1.MigrationReasonStateRefused, doryv1alpha1.MigrationReasonTargetHasNoHandoff, doryv1alpha1.MigrationReasonTargetNotReady:
+		found.restart = true
+	case doryv1alpha1.MigrationReasonStateTooLarge, doryv1alpha1.MigrationReasonStateInvalid, doryv1alpha1.MigrationReasonStateUnauthorized:
+		found.restart, found.uncaptured = true, true
 	default:
 		return nil
 	}
 	if ended := last.Status.CompletionTime; ended != nil && o.now.Sub(ended.Time) > failureMemory {
 		return nil
 	}
-	return &obstacle{reason: doryv1alpha1.ReasonLastMoveFailed, message: fmt.Sprintf(
-		"the last move with this spec, ProcessorMigration %s, was given up (%s): %s", last.Name, last.Status.Reason, last.Status.Message)}
+	return found
 }
 
 // failureMemory is for how long a move that failed speaks against the next. Registries and states change.

@@ -43,6 +43,12 @@ func TestMigratable(t *testing.T) {
 		}
 		return p
 	}
+	uncheckpointed := func(reason string) func(*doryv1alpha1.Processor) {
+		return says(doryv1alpha1.ConditionCheckpointed, metav1.ConditionFalse, reason)
+	}
+	kept := func(p *doryv1alpha1.Processor) {
+		p.Status.Checkpoint = &doryv1alpha1.ProcessorCheckpoint{Time: metav1.NewTime(now)}
+	}
 	two := []*corev1.Node{aNode(), aNode(named("n2"))}
 	besides := func(changes ...func(*corev1.Node)) []*corev1.Node {
 		return []*corev1.Node{aNode(), aNode(append([]func(*corev1.Node){named("n2")}, changes...)...)}
@@ -81,12 +87,18 @@ func TestMigratable(t *testing.T) {
 		"a claim of one pod, by a restart":     {with(policy("StopAndCopy", "Never")), []func(*outlook){claimed}, "True RestartOnly"},
 		"admission refuses":                    {with(), []func(*outlook){tried(trial{refused: "violates PodSecurity"})}, "False PodRejected"},
 		"no one answers":                       {with(), []func(*outlook){tried(trial{unknown: "the webhook is away"})}, "Unknown NotKnown"},
-		"the last move was refused its state":  {with(), []func(*outlook){failedMove("StateRefused", "r1", time.Minute)}, "False LastMoveFailed"},
+		"the last move was refused its state":  {with(), []func(*outlook){failedMove("StateRefused", "r1", time.Minute)}, "True LastMoveFailed"},
+		"the same, and never otherwise":        {with(policy("Auto", "Never")), []func(*outlook){failedMove("StateRefused", "r1", time.Minute)}, "False LastMoveFailed"},
+		"the last move had no state":           {with(), []func(*outlook){failedMove("StateInvalid", "r1", time.Minute)}, "False LastMoveFailed"},
+		"the same, with a checkpoint":          {with(kept), []func(*outlook){failedMove("StateInvalid", "r1", time.Minute)}, "True LastMoveFailed"},
+		"the same, and it is never used":       {with(kept, policy("Auto", "Never")), []func(*outlook){failedMove("StateInvalid", "r1", time.Minute)}, "False LastMoveFailed"},
+		"the last move was to a node by name":  {with(), []func(*outlook){failedMove("TargetImageUnavailable", "r1", time.Minute), func(o *outlook) { o.moves[0].Spec.TargetNode = "n7" }}, "True LiveMigratable"},
+		"a claim, and nothing can be stored":   {with(says(doryv1alpha1.ConditionCheckpointed, metav1.ConditionFalse, doryv1alpha1.ReasonCheckpointFailing)), []func(*outlook){claimed}, "False CheckpointFailing"},
 		"the last move had no image":           {with(), []func(*outlook){failedMove("TargetImageUnavailable", "r1", time.Minute)}, "False LastMoveFailed"},
 		"a move was refused its state, once":   {with(), []func(*outlook){failedMove("StateRefused", "r1", 2*time.Hour)}, "True LiveMigratable"},
 		"an Update was refused its state":      {with(), []func(*outlook){failedMove("StateRefused", "r2", time.Minute)}, "True LiveMigratable"},
 		"the last move found no room":          {with(), []func(*outlook){failedMove("TargetUnschedulable", "r1", time.Minute)}, "True LiveMigratable"},
-		"a later move got through":             {with(), []func(*outlook){failedMove("StateRefused", "r1", time.Minute), succeeded}, "True LiveMigratable"},
+		"a later move got through":             {with(), []func(*outlook){failedMove("TargetImageUnavailable", "r1", time.Minute), succeeded}, "True LiveMigratable"},
 		"the version that runs names a node":   {with(), []func(*outlook){runs(template(`{"nodeName":"n1"}`))}, "False PinnedToNode"},
 		"a spec that waits names a node":       {with(template(`{"nodeName":"n1"}`)), []func(*outlook){runs(func(p *doryv1alpha1.Processor) { p.Spec.PodTemplate = nil })}, "True LiveMigratable"},
 		"the template names a node":            {with(template(`{"nodeName":"n1"}`)), nil, "False PinnedToNode"},
@@ -122,7 +134,14 @@ func TestMigratable(t *testing.T) {
 		"not ready before it was told":   {with(unready), two, ""},
 		"suspended":                      {with(func(p *doryv1alpha1.Processor) { p.Spec.Suspend = new(true) }), two, "False Suspended"},
 		"at one edge node":               {with(func(p *doryv1alpha1.Processor) { p.Spec.Placement = &doryv1alpha1.ProcessorPlacement{EdgeNode: "e1"} }), two, "False PinnedToEdgeNode"},
-		"no checkpoints":                 {with(says(doryv1alpha1.ConditionCheckpointed, metav1.ConditionFalse, doryv1alpha1.ReasonCheckpointFailing)), two, "False CheckpointFailing"},
+		"nothing can be stored":          {with(uncheckpointed(doryv1alpha1.ReasonCheckpointFailing)), two, "True LiveMigratable"},
+		"nothing can be stored, restart": {with(uncheckpointed(doryv1alpha1.ReasonCheckpointFailing), policy("StopAndCopy", "")), two, "False CheckpointFailing"},
+		"a higher epoch is stored":       {with(uncheckpointed(doryv1alpha1.ReasonEpochBehindState)), two, "True LiveMigratable"},
+		"no state can be had":            {with(uncheckpointed(doryv1alpha1.ReasonCaptureFailing)), two, "False CaptureFailing"},
+		"no state, but an older one":     {with(uncheckpointed(doryv1alpha1.ReasonCaptureFailing), kept), two, "True CaptureFailing"},
+		"too large a state":              {with(uncheckpointed(doryv1alpha1.ReasonStateTooLarge), kept), two, "True StateTooLarge"},
+		"too large a state, and never":   {with(uncheckpointed(doryv1alpha1.ReasonStateTooLarge), kept, policy("", "Never")), two, "False StateTooLarge"},
+		"it runs without its state":      {with(uncheckpointed(doryv1alpha1.ReasonStateNotRestored), kept), two, "False StateNotRestored"},
 		"one node":                       {with(), two[:1], no},
 		"no node":                        {with(), nil, no},
 		"the other is cordoned":          {with(), besides(cordoned), no},

@@ -136,6 +136,8 @@ func TestPlan(t *testing.T) {
 		"again later":                        {v: given(leaves(goes), attempt(1, 80*second, failed(0, "TargetUnschedulable"))), want: "after 5s"},
 		"broken, and the node goes":          {v: given(leaves(goes), attempt(1, 80*second, failed(0, "StateRefused"))), want: "wait FallingBack make 2 StopAndCopy"},
 		"broken, and nobody waits":           {v: given(leaves(left), attempt(1, 80*second, failed(5*second, "StateRefused"))), proactive: true, want: "wait Queued make 2"},
+		"no state to be had, and none kept":  {v: given(leaves(left), foretold("False", doryv1alpha1.ReasonStateTooLarge)), want: "stuck: because"},
+		"no state to be had, but it is let":  {v: given(leaves(left), checkpointed, foretold("True", doryv1alpha1.ReasonStateTooLarge))},
 		"hopeless":                           {v: given(leaves(goes), checkpointed, attempt(2, 80*second, stopAndCopy, failed(0, "StateInvalid")))},
 		"ending":                             {v: given(leaves(goes), aPod(func(p *corev1.Pod) { deleted(p) }))},
 		"a target on a node that is left":    {v: given(target, leaves(left), attempt(1, 0, in("Starting"))), want: EventMisled + " cam-drain-aaaabbbb-1"},
