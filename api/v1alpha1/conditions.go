@@ -174,7 +174,7 @@ const (
 // The condition type Progressing of a Processor, and its reasons.
 const (
 	// ConditionProgressing is False while the processor's iterations fail, and True while they do not. It is absent where the
-	// processor's SDK does not tell: a sequence that stands still may be one of a processor that has nothing to do.
+	// processor's SDK does not tell, and where spec.state.checkpointInterval is 0, so that nobody asks: a sequence that stands still may be one of a processor that has nothing to do.
 	ConditionProgressing = "Progressing"
 
 	// ReasonIterating: the last iterations did not fail.

@@ -37,7 +37,7 @@ func (r *Reconciler) look(ctx context.Context, o *observation, e *entry) outcome
 		}
 		return out
 	}
-	e.progress.learn(state.Iterations, r.clock.Now())
+	e.progress.learn(state.Iterations, r.clock.Now(), first)
 	if !first && e.suspects(state, began) {
 		if e.holds++; e.holds <= maxHolds {
 			r.metrics.result(resultHeld)

@@ -33,9 +33,13 @@ const (
 	silentAfter = 3
 )
 
-// learn takes what the processor said.
-func (p *progress) learn(said statexfer.Iterations, at time.Time) {
+// learn takes what the processor said. The first time that an instance is looked at, its first iteration may not have ended: that
+// another one's failed says nothing about it.
+func (p *progress) learn(said statexfer.Iterations, at time.Time, first bool) {
 	if !said.Known {
+		if first && p.failing {
+			*p = progress{looked: true}
+		}
 		if p.silent++; p.silent >= silentAfter {
 			*p = progress{looked: true, silent: p.silent}
 		}
@@ -73,6 +77,14 @@ func (p *progress) key() string {
 		return "" // It may be over, which another look must say.
 	}
 	return fmt.Sprintf("%d/%s", magnitude(p.seen.Failures), strings.Map(withoutDigits, p.seen.Error))
+}
+
+// progressKey is the key of what is to be told: nothing where nobody looks any more.
+func (e *entry) progressKey() string {
+	if e.interval == 0 {
+		return progressUnknown
+	}
+	return e.progress.key()
 }
 
 // magnitude is the largest power of ten that is not above n.

@@ -23,25 +23,29 @@ func TestProgress(t *testing.T) {
 		said []statexfer.Iterations
 		// want are the keys that are not empty, each once.
 		want []string
+		// first are the looks that are an instance's first.
+		first []int
 	}{
-		"does not tell":            {[]statexfer.Iterations{silence, silence, silence, silence}, []string{"unknown"}},
-		"does not tell at first":   {[]statexfer.Iterations{silence, fine, fine}, []string{"fine"}},
-		"once a process starts":    {[]statexfer.Iterations{fine, silence, fine}, []string{"fine"}},
-		"no more":                  {[]statexfer.Iterations{fine, silence, silence, silence}, []string{"fine", "unknown"}},
-		"one that failed":          {[]statexfer.Iterations{fine, fails(1, "busy"), fine, fails(2, "busy"), fine}, []string{"fine"}},
-		"found twice":              {[]statexfer.Iterations{fine, fails(1, "busy"), fails(1, "busy")}, []string{"fine", "1/busy"}},
-		"several":                  {[]statexfer.Iterations{fine, fails(9, "down")}, []string{"fine", "1/down"}},
-		"more and more":            {[]statexfer.Iterations{fails(9, "down"), fails(10, "down"), fails(11, "down"), fails(99, "down"), fails(100, "down"), fails(870, "down")}, []string{"1/down", "10/down", "100/down"}},
-		"with numbers in the text": {[]statexfer.Iterations{fails(11, "try 11 of 99"), fails(12, "try 12 of 99")}, []string{"10/try  of "}},
-		"for another reason":       {[]statexfer.Iterations{fails(11, "down"), fails(12, "gone")}, []string{"10/down", "10/gone"}},
-		"over":                     {[]statexfer.Iterations{fails(11, "down"), fine, fine}, []string{"10/down", "fine"}},
-		"now and then":             {[]statexfer.Iterations{fails(11, "down"), fine, fails(12, "down"), fine, fails(11, "down")}, []string{"10/down"}},
+		"does not tell":                     {[]statexfer.Iterations{silence, silence, silence, silence}, []string{"unknown"}, nil},
+		"does not tell at first":            {[]statexfer.Iterations{silence, fine, fine}, []string{"fine"}, nil},
+		"once a process starts":             {[]statexfer.Iterations{fine, silence, fine}, []string{"fine"}, nil},
+		"no more":                           {[]statexfer.Iterations{fine, silence, silence, silence}, []string{"fine", "unknown"}, nil},
+		"one that failed":                   {[]statexfer.Iterations{fine, fails(1, "busy"), fine, fails(2, "busy"), fine}, []string{"fine"}, nil},
+		"found twice":                       {[]statexfer.Iterations{fine, fails(1, "busy"), fails(1, "busy")}, []string{"fine", "1/busy"}, nil},
+		"several":                           {[]statexfer.Iterations{fine, fails(9, "down")}, []string{"fine", "1/down"}, nil},
+		"more and more":                     {[]statexfer.Iterations{fails(9, "down"), fails(10, "down"), fails(11, "down"), fails(99, "down"), fails(100, "down"), fails(870, "down")}, []string{"1/down", "10/down", "100/down"}, nil},
+		"with numbers in the text":          {[]statexfer.Iterations{fails(11, "try 11 of 99"), fails(12, "try 12 of 99")}, []string{"10/try  of "}, nil},
+		"for another reason":                {[]statexfer.Iterations{fails(11, "down"), fails(12, "gone")}, []string{"10/down", "10/gone"}, nil},
+		"over":                              {[]statexfer.Iterations{fails(11, "down"), fine, fine}, []string{"10/down", "fine"}, nil},
+		"another instance, which is silent": {[]statexfer.Iterations{fails(11, "down"), silence, fine}, []string{"10/down", "unknown", "fine"}, []int{0, 1}},
+		"another one after a fine one":      {[]statexfer.Iterations{fine, silence, fine}, []string{"fine"}, []int{0, 1}},
+		"now and then":                      {[]statexfer.Iterations{fails(11, "down"), fine, fails(12, "down"), fine, fails(11, "down")}, []string{"10/down"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var p progress
 			var keys []string
-			for _, said := range test.said {
-				p.learn(said, time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC))
+			for i, said := range test.said {
+				p.learn(said, time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC), slices.Contains(test.first, i))
 				if key := p.key(); key != "" && (len(keys) == 0 || keys[len(keys)-1] != key) {
 					keys = append(keys, key)
 				}
@@ -55,7 +59,7 @@ func TestProgress(t *testing.T) {
 
 func TestProgressSaysWhatFails(t *testing.T) {
 	var p progress
-	p.learn(statexfer.Iterations{Known: true, Failures: 9, Error: "sensor not reachable"}, time.Date(2026, 11, 30, 12, 3, 4, 0, time.UTC))
+	p.learn(statexfer.Iterations{Known: true, Failures: 9, Error: "sensor not reachable"}, time.Date(2026, 11, 30, 12, 3, 4, 0, time.UTC), true)
 	c := p.condition()
 	const want = "at 2026-11-30T12:03:04Z, 9 iterations in a row had failed and were undone, the last with: sensor not reachable"
 	if c.Reason != "IterationsFailing" || c.Status != "False" || !strings.Contains(c.Message, want) {
@@ -90,6 +94,25 @@ func TestGoSDKTellsThatIterationsFail(t *testing.T) {
 	}
 	w.wantProgress(metav1.ConditionTrue, doryv1alpha1.ReasonIterating, "")
 	w.wantEvents("Normal IterationsRecovered")
+}
+
+// Where nobody looks any more, nothing is told.
+func TestIterationsAreNotToldWithoutCheckpoints(t *testing.T) {
+	w := newWorld(t)
+	c := w.startCounter(1, freePort(t), nil)
+	c.works(1, "")
+	w.pass()
+	c.fails(t, 3, "camera 17 is not reachable")
+	w.turn()
+	w.wantProgress(metav1.ConditionFalse, doryv1alpha1.ReasonIterationsFailing, "camera 17")
+	w.update(every(0))
+	w.pass()
+	if c := meta.FindStatusCondition(w.fresh().Status.Conditions, doryv1alpha1.ConditionProgressing); c != nil {
+		t.Errorf("it still says %+v", c)
+	}
+	w.spent()
+	w.pass()
+	w.wantSpent(map[string]int{})
 }
 
 // Those who wait for a condition after they changed the spec wait for its generation.

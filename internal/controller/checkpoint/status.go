@@ -102,14 +102,14 @@ func (e *entry) recall(o *observation) {
 	if e.told.progress != "" {
 		return
 	}
-	key := e.progress.key()
+	key := e.progressKey()
 	switch c := meta.FindStatusCondition(o.processor.Status.Conditions, doryv1alpha1.ConditionProgressing); {
 	case key == "":
 	case c == nil:
 		e.told.progress = progressUnknown
 	case c.Status == metav1.ConditionTrue:
 		e.told.progress = progressFine
-	case e.progress.failing:
+	case e.progress.failing && key != progressUnknown:
 		e.told.progress = key
 	default:
 		e.told.progress = c.Reason
@@ -129,12 +129,13 @@ func (r *Reconciler) tell(o *observation, e *entry) {
 			r.events.recovered(o)
 		}
 	}
-	if key := e.progress.key(); key != "" && key != e.told.progress {
+	if key := e.progressKey(); key != "" && key != e.told.progress {
 		before := e.told.progress
 		e.told.progress = key
 		wasFailing := before != progressFine && before != progressUnknown
 		switch {
 		case o.holder == nil:
+		case key == progressUnknown:
 		case e.progress.failing && !wasFailing:
 			r.events.iterationsFailing(o, e.progress.condition().Message)
 		case key == progressFine && wasFailing:
@@ -216,7 +217,7 @@ func conditionsOf(o *observation, e *entry) (conditions []metav1.Condition, chan
 	if wanted := e.condition(); wanted != "" {
 		changed = settle(o, e, &conditions, doryv1alpha1.ConditionCheckpointed, wanted == conditionAbsent, wanted != e.told.condition, e.checkpointed)
 	}
-	if key := e.progress.key(); key != "" {
+	if key := e.progressKey(); key != "" {
 		changed = settle(o, e, &conditions, doryv1alpha1.ConditionProgressing, key == progressUnknown, key != e.told.progress, e.progress.condition) || changed
 	}
 	return conditions, changed
