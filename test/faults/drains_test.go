@@ -18,8 +18,12 @@ var leaving = corev1.Taint{Key: "karpenter.sh/disrupted", Effect: corev1.TaintEf
 
 var reservation = corev1.Taint{Key: reserved, Effect: corev1.TaintEffectNoSchedule}
 
-// reservedNodes are all of them.
+// reservedNodes are those of all processors but one.
 var reservedNodes = []string{"drained-0", "drained-1"}
+
+// datedNodes are those of dated, so that a drain that another processor's moves come of moves only that one: an operator dies at the
+// step of whichever move comes to it first.
+var datedNodes = []string{"drained-2", "drained-3"}
 
 // welcomeAll takes from them what is left of earlier drains.
 func (w *world) welcomeAll() {
@@ -31,7 +35,11 @@ func (w *world) welcomeAll() {
 
 // onReserved lets a processor run on the nodes that are drained, and on no others.
 func onReserved(p *doryv1alpha1.Processor) {
-	p.Spec.Placement = &doryv1alpha1.ProcessorPlacement{NodeSelector: map[string]string{reserved: "true"}}
+	whose := "true"
+	if p.Name == dated {
+		whose = dated
+	}
+	p.Spec.Placement = &doryv1alpha1.ProcessorPlacement{NodeSelector: map[string]string{reserved: whose}}
 	p.Spec.PodTemplate = &doryv1alpha1.PodTemplateOverlay{Spec: &runtime.RawExtension{
 		Raw: fmt.Appendf(nil, `{"tolerations":[{"key":%q,"operator":"Exists"}]}`, reserved),
 	}}

@@ -217,16 +217,15 @@ func TestAPIServerKilledInTheHandoff(t *testing.T) {
 	w.wants(w.prove(counting).whole())
 }
 
-// The spec changes while a manual move is under way. Before the handoff, the move gives way to the update, because its target
-// is of the old spec; once it hands off, it is finished first. Either way the new spec arrives, and nothing is lost.
+// The spec changes while a manual move is under way, be it before the handoff or in it. The move is finished first with the
+// version that runs, since it is only to bring another place; then the new spec arrives, and nothing is lost.
 func TestUpdateDuringAManualMove(t *testing.T) {
-	for name, c := range map[string]struct {
-		at    doryv1alpha1.MigrationPhase
-		phase doryv1alpha1.MigrationPhase
-		why   string
-	}{
-		"before the handoff": {doryv1alpha1.MigrationPlacing, doryv1alpha1.MigrationRolledBack, migration.ReasonSuperseded},
-		"in the handoff":     {doryv1alpha1.MigrationHandingOff, doryv1alpha1.MigrationSucceeded, migration.ReasonMoved},
+	hasNew := func(pod *corev1.Pod) bool {
+		return slices.ContainsFunc(pod.Spec.Containers[0].Env, func(e corev1.EnvVar) bool { return e.Name == "NEW" })
+	}
+	for name, at := range map[string]doryv1alpha1.MigrationPhase{
+		"before the handoff": doryv1alpha1.MigrationPlacing,
+		"in the handoff":     doryv1alpha1.MigrationHandingOff,
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -235,16 +234,19 @@ func TestUpdateDuringAManualMove(t *testing.T) {
 			w.counts(counting, by(doryv1alpha1.MigrationLive), func(p *doryv1alpha1.Processor) { p.Spec.Migration.HistoryLimit = new(int32(10)) })
 			w.slowly(o, 300*time.Millisecond)
 			m := w.move(counting, "m")
-			w.reaches(m, c.at)
+			w.reaches(m, at)
 			w.modify(counting, func(p *doryv1alpha1.Processor) {
 				p.Spec.Env = append(p.Spec.Env, corev1.EnvVar{Name: "NEW", Value: "yes"})
 			})
-			if s := w.ends(m); s.Phase != c.phase || s.Reason != c.why {
+			if s := w.ends(m); s.Phase != doryv1alpha1.MigrationSucceeded || s.Reason != migration.ReasonMoved {
 				t.Errorf("the manual move is %s: %s: %s", s.Phase, s.Reason, s.Message)
+			}
+			if target, err := w.pod(w.migration(m).Status.TargetPod); err == nil && hasNew(target) {
+				t.Errorf("the manual move brought the new spec: %+v", target.Spec.Containers[0].Env)
 			}
 			w.until("the new spec has arrived", func() error {
 				pod := w.worksOn(counting)
-				if !slices.ContainsFunc(pod.Spec.Containers[0].Env, func(e corev1.EnvVar) bool { return e.Name == "NEW" }) {
+				if !hasNew(pod) {
 					return fmt.Errorf("not in pod %s", pod.Name)
 				}
 				return nil

@@ -183,11 +183,13 @@ func (s *servers) startKubelet() error {
 	for i := range 3 {
 		nodes = append(nodes, processkubelet.Node{Name: fmt.Sprint("node-", i), Labels: map[string]string{"workload-type": "application"}})
 	}
-	for _, name := range reservedNodes {
-		nodes = append(nodes, processkubelet.Node{
-			Name: name, Taints: []corev1.Taint{reservation},
-			Labels: map[string]string{"workload-type": "application", reserved: "true"},
-		})
+	for whose, names := range map[string][]string{"true": reservedNodes, dated: datedNodes} {
+		for _, name := range names {
+			nodes = append(nodes, processkubelet.Node{
+				Name: name, Taints: []corev1.Taint{reservation},
+				Labels: map[string]string{"workload-type": "application", reserved: whose},
+			})
+		}
 	}
 	nodes = append(nodes, processkubelet.Node{
 		Name: fullNode, Labels: map[string]string{"workload-type": "application"},
