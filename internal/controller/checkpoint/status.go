@@ -129,18 +129,22 @@ func (r *Reconciler) tell(o *observation, e *entry) {
 			r.events.recovered(o)
 		}
 	}
-	if key := e.progressKey(); key != "" && key != e.told.progress {
-		before := e.told.progress
-		e.told.progress = key
-		wasFailing := before != progressFine && before != progressUnknown
-		switch {
-		case o.holder == nil:
-		case key == progressUnknown:
-		case e.progress.failing && !wasFailing:
-			r.events.iterationsFailing(o, e.progress.condition().Message)
-		case key == progressFine && wasFailing:
-			r.events.iterating(o)
-		}
+	r.tellProgress(o, e)
+}
+
+func (r *Reconciler) tellProgress(o *observation, e *entry) {
+	key, before := e.progressKey(), e.told.progress
+	if key == "" || key == before {
+		return
+	}
+	e.told.progress = key
+	wasFailing := before != progressFine && before != progressUnknown
+	switch {
+	case o.holder == nil, key == progressUnknown:
+	case e.progress.failing && !wasFailing:
+		r.events.iterationsFailing(o, e.progress.condition().Message)
+	case key == progressFine && wasFailing:
+		r.events.iterating(o)
 	}
 }
 

@@ -70,14 +70,8 @@ func migratable(p *doryv1alpha1.Processor, o outlook) *metav1.Condition {
 		hindrance.Message += about
 		return hindrance
 	}
-	checkpointed := meta.FindStatusCondition(p.Status.Conditions, doryv1alpha1.ConditionCheckpointed)
-	if checkpointed != nil && checkpointed.Status == metav1.ConditionFalse {
-		switch checkpointed.Reason {
-		case doryv1alpha1.ReasonStateNotRestored:
-			return no(checkpointed.Reason, "the instance runs without its state, and a move would take that for it: "+checkpointed.Message)
-		case doryv1alpha1.ReasonStateTooLarge, doryv1alpha1.ReasonCaptureFailing:
-			return (&obstacle{reason: checkpointed.Reason, message: "the state cannot be had, which a move needs, too: " + checkpointed.Message, restart: true, uncaptured: true}).judged(p)
-		}
+	if state := stateless(p); state != nil {
+		return state.judged(p)
 	}
 	if last := lastFailure(o); last != nil {
 		return last.judged(p)
@@ -94,6 +88,21 @@ func migratable(p *doryv1alpha1.Processor, o outlook) *metav1.Condition {
 		return unkept(p, how)
 	}
 	return how
+}
+
+// stateless says why the state cannot be had, which a move needs. That it cannot be stored is no reason.
+func stateless(p *doryv1alpha1.Processor) *obstacle {
+	c := meta.FindStatusCondition(p.Status.Conditions, doryv1alpha1.ConditionCheckpointed)
+	if c == nil || c.Status != metav1.ConditionFalse {
+		return nil
+	}
+	switch c.Reason {
+	case doryv1alpha1.ReasonStateNotRestored:
+		return &obstacle{reason: c.Reason, message: "the instance runs without its state, and a move would take that for it: " + c.Message}
+	case doryv1alpha1.ReasonStateTooLarge, doryv1alpha1.ReasonCaptureFailing:
+		return &obstacle{reason: c.Reason, message: "the state cannot be had, which a move needs, too: " + c.Message, restart: true, uncaptured: true}
+	}
+	return nil
 }
 
 // unkept says of a restart that the state cannot be stored, without which no instance is ended. A move while it works does not
