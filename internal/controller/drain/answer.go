@@ -153,11 +153,26 @@ func (v *view) waitsFor(m *doryv1alpha1.ProcessorMigration) string {
 			return fmt.Sprintf("target pod %s on node %s is not ready yet: %s", target, v.target.Spec.NodeName, pod.Unreadiness(v.target))
 		}
 	case doryv1alpha1.MigrationPending, "":
-		return m.Status.Message
+		return m.Status.Message + v.unready()
 	case doryv1alpha1.MigrationWarming, doryv1alpha1.MigrationHandingOff, doryv1alpha1.MigrationRetiring, doryv1alpha1.MigrationSucceeded,
 		doryv1alpha1.MigrationRollingBack, doryv1alpha1.MigrationRolledBack, doryv1alpha1.MigrationFailed:
 	}
 	return ""
+}
+
+// unready is why a pod that was to be moved is not ready, which the move cannot know, and what a person can do where it never was.
+func (v *view) unready() string {
+	if v.pod == nil || pod.Ready(v.pod) {
+		return ""
+	}
+	why := ""
+	if ready := meta.FindStatusCondition(v.processor.Status.Conditions, doryv1alpha1.ConditionReady); ready != nil && ready.Status == metav1.ConditionFalse {
+		why = ": " + ready.Message
+	}
+	if _, is := restartsFrom(v.processor); !is && v.mayRestart() {
+		why += noCheckpoint
+	}
+	return why
 }
 
 func (v *view) name() string { return client.ObjectKeyFromObject(v.processor).String() }

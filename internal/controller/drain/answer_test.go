@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -107,6 +108,12 @@ func runsAs(changes ...change) change {
 }
 
 func unready(v *view) { v.pod.Status.Conditions[0].Status = corev1.ConditionFalse }
+
+func notReady(message string) change {
+	return aProcessor(func(p *doryv1alpha1.Processor) {
+		meta.SetStatusCondition(&p.Status.Conditions, metav1.Condition{Type: doryv1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: doryv1alpha1.ReasonNotReady, Message: message})
+	})
+}
 
 func deleted(o metav1.Object) { t := metav1.NewTime(now); o.SetDeletionTimestamp(&t) }
 
@@ -342,6 +349,14 @@ func TestAnswerWhileAMoveIsUnderWay(t *testing.T) {
 		"an Update":          {given(move("u", in("Starting")), withTarget(starting)), "wait Moving", "ProcessorMigration u (Update) is Starting"},
 		"queued":             {given(attempt(1, 0, func(m *doryv1alpha1.ProcessorMigration) { m.Status.Phase, m.Status.Message = "Pending", "10 go first" })), "wait Queued", "is Pending: 10 go first"},
 		"just made":          {given(attempt(1, 0)), "wait Queued", "is Pending: the move begins"},
+		"never ready": {given(attempt(1, 0, func(m *doryv1alpha1.ProcessorMigration) {
+			m.Status.Phase, m.Status.Message = "Pending", "pod cam is not ready"
+		}),
+			unready, notReady("/ready says: bind the ClusterRole")), "wait Queued", "is Pending: pod cam is not ready: /ready says: bind the ClusterRole" + noCheckpoint},
+		"not ready, with a checkpoint": {given(attempt(1, 0, func(m *doryv1alpha1.ProcessorMigration) {
+			m.Status.Phase, m.Status.Message = "Pending", "pod cam is not ready"
+		}),
+			unready, checkpointed, notReady("crashing")), "wait Queued", "pod cam is not ready: crashing"},
 		"a companion without an image": {given(attempt(1, 0, in("Starting")), withTarget(func(p *corev1.Pod) {
 			starting(p)
 			p.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "proxy", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImagePull", Message: "no such image"}}}}

@@ -151,7 +151,7 @@ func (v *view) queued(m *doryv1alpha1.ProcessorMigration) string {
 	if m.Status.Message == "" {
 		return "the move begins"
 	}
-	return m.Status.Message
+	return m.Status.Message + v.unready()
 }
 
 // again says what follows an attempt that did not get through.
