@@ -192,6 +192,64 @@ var _ = Describe("An obstacle", func() {
 		c.whole(p)
 	})
 
+	It("of an image that knows no handoff: the drain starts the next instance first", func() {
+		c := start(2, settings{})
+		plain, err := processkubelet.Build("github.com/dory-io/dory/internal/controller/drain/testdata/plain")
+		Expect(err).NotTo(HaveOccurred())
+		c.kubelet.SetProgram("counter:1", processkubelet.Program{Path: plain})
+		p := c.apply("cam", "n1")
+		source := c.instance(p)
+		c.foretells(p, "True OverlapMigratable", "")
+		c.cordon("n1", true)
+		c.evict(source)
+		c.worksOn(p, "n2")
+		Expect(c.drainOf(p, in(doryv1alpha1.MigrationSucceeded)).Status.Strategy).To(Equal(doryv1alpha1.MigrationOverlap))
+	})
+
+	It("of a state that is too large, and of which there is no copy: the drain waits for a person", func() {
+		c := start(2, settings{patience: 24 * time.Second})
+		impostor, err := processkubelet.Build("github.com/dory-io/dory/test/faults/impostor")
+		Expect(err).NotTo(HaveOccurred())
+		c.kubelet.SetProgram("counter:1", processkubelet.Program{Path: impostor, Env: []string{"IMPOSTOR_VICE=captures-11-mb", "IMPOSTOR_COUNTER=" + counter}})
+		p := c.apply("cam", "n1")
+		source := c.instance(p)
+		const words = "the state has more than 10 MiB"
+		c.says(p, metav1.Condition{Type: doryv1alpha1.ConditionCheckpointed, Status: metav1.ConditionFalse, Reason: doryv1alpha1.ReasonStateTooLarge, Message: words})
+		c.foretells(p, "False StateTooLarge", words)
+		c.cordon("n1", true)
+		Expect(c.ask(client.ObjectKeyFromObject(source))).To(And(HaveField("Allowed", false),
+			HaveField("Message", And(ContainSubstring(words), ContainSubstring("there is no checkpoint to restart it from")))))
+
+		By("a move that is made all the same meets it")
+		m := &doryv1alpha1.ProcessorMigration{ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: "m"}, Spec: doryv1alpha1.ProcessorMigrationSpec{Processor: p.Name}}
+		Expect(k8s.Create(ctx, m)).To(Succeed())
+		Eventually(func() doryv1alpha1.ProcessorMigrationStatus {
+			Expect(k8s.Get(ctx, client.ObjectKeyFromObject(m), m)).To(Succeed())
+			return m.Status
+		}).Should(And(HaveField("Phase", doryv1alpha1.MigrationRolledBack), HaveField("Reason", doryv1alpha1.MigrationReasonStateTooLarge)))
+		Expect(c.working(p)).To(Equal(source.Name))
+	})
+
+	It("of admission that refuses every second pod: the drain waits, and nothing is ended", func() {
+		c := start(2, settings{patience: 24 * time.Second})
+		p := c.apply("cam", "n1")
+		source := c.instance(p)
+		const words = "maximum cpu usage per Container is 1m"
+		Expect(k8s.Create(ctx, &corev1.LimitRange{
+			ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: "tiny"},
+			Spec:       corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{{Type: corev1.LimitTypeContainer, Max: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1m")}}}},
+		})).To(Succeed())
+		c.news(p)
+		c.foretells(p, "False PodRejected", words)
+		c.cordon("n1", true)
+		for range 2 {
+			Expect(c.ask(client.ObjectKeyFromObject(source)).Allowed).To(BeFalse())
+		}
+		Eventually(func() string { return c.ask(client.ObjectKeyFromObject(source)).Message }).Should(ContainSubstring(words))
+		Expect(c.working(p)).To(Equal(source.Name))
+		c.whole(p)
+	})
+
 	It("of a state that the next pod refuses: it is known after the first move", func() {
 		c := start(2, settings{patience: 24 * time.Second})
 		p := c.apply("cam", "n1", never)
@@ -257,6 +315,20 @@ func (c *cluster) foretells(p *doryv1alpha1.Processor, want, says string) {
 		g.Expect(condition).NotTo(BeNil())
 		g.Expect(string(condition.Status)+" "+condition.Reason).To(HavePrefix(want), condition.Message)
 		g.Expect(condition.Message).To(ContainSubstring(says))
+	}).Should(Succeed())
+}
+
+// says writes a condition as the controller does that is not part of this suite.
+func (c *cluster) says(p *doryv1alpha1.Processor, condition metav1.Condition) {
+	GinkgoHelper()
+	Eventually(func() error {
+		fresh := &doryv1alpha1.Processor{}
+		if err := k8s.Get(ctx, client.ObjectKeyFromObject(p), fresh); err != nil {
+			return err
+		}
+		condition.ObservedGeneration = fresh.Generation
+		meta.SetStatusCondition(&fresh.Status.Conditions, condition)
+		return k8s.Status().Update(ctx, fresh)
 	}).Should(Succeed())
 }
 
