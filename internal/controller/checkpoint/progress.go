@@ -79,7 +79,7 @@ func (p *progress) key() string {
 	return fmt.Sprintf("%d/%s", magnitude(p.seen.Failures), strings.Map(withoutDigits, p.seen.Error))
 }
 
-// progressKey is the key of what is to be told: nothing where nobody looks any more.
+// progressKey is the key of what is told: nothing where the instance is not looked at any more.
 func (e *entry) progressKey() string {
 	if e.interval == 0 {
 		return progressUnknown

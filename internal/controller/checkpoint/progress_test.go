@@ -96,7 +96,7 @@ func TestGoSDKTellsThatIterationsFail(t *testing.T) {
 	w.wantEvents("Normal IterationsRecovered")
 }
 
-// Where nobody looks any more, nothing is told.
+// Where an instance is not looked at any more, nothing is told.
 func TestIterationsAreNotToldWithoutCheckpoints(t *testing.T) {
 	w := newWorld(t)
 	c := w.startCounter(1, freePort(t), nil)

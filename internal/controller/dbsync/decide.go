@@ -96,7 +96,7 @@ func decide(s situation) decision {
 }
 
 // aside says why nothing is written to the row's object: it is not known what is in it. Only one that is the row's own by all that
-// can be read of it is written, as its author is the row and nobody else may.
+// can be read of it is written, as its author is the row alone.
 func (s situation) aside() string {
 	if s.current == nil {
 		return ""

@@ -78,7 +78,7 @@ func (w writer) strip(ctx context.Context, k kind, want, applied client.Object) 
 	return changed, nil
 }
 
-// rewrite makes the spec of an object that cannot be decoded what is wanted, if nobody else has written it in between. It writes JSON,
+// rewrite makes the spec of an object that cannot be decoded what is wanted, unless it was written in between. It writes JSON,
 // past all types.
 func (w writer) rewrite(ctx context.Context, k kind, want, current client.Object) error {
 	fields, err := applyFields(k, want)

@@ -128,7 +128,8 @@ func (d *Desk) Start(ctx context.Context) error {
 	return nil
 }
 
-// Ask answers from caches, but for what a pod of another version than the present spec was made from: that is read once. An error means that nobody knows: the asker is to ask again.
+// Ask answers from caches, but for what a pod of another version than the present spec was made from: that is read once. An error
+// means that the answer is not known: ask again.
 func (d *Desk) Ask(ctx context.Context, r Request) (Answer, error) {
 	begun := d.clock.Now()
 	v, err := d.viewer.ofName(ctx, r.Pod)

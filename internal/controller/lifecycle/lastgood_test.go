@@ -80,6 +80,21 @@ var _ = Describe("An instance that works", func() {
 			}},
 		})
 	}
+	// reverted has a version tried that crashes, and answers the pod of the one before, which came back.
+	reverted := func(p *doryv1alpha1.Processor) *corev1.Pod {
+		GinkgoHelper()
+		first := running(p, "1")
+		modify(p, image("broken:1"))
+		isEnding(first)
+		kubeletEnds(first, corev1.PodSucceeded)
+		second := thePod(p, "2")
+		crashes(second)
+		isEnding(second)
+		kubeletEnds(second, corev1.PodFailed)
+		third := works(thePod(p, "3"))
+		Eventually(updated(p)).Should(HaveField("Reason", doryv1alpha1.ReasonRevertedToLastGood))
+		return third
+	}
 
 	DescribeTable("is not ended for a pod that is refused",
 		func(before func(), change func(*doryv1alpha1.Processor), says string) {
@@ -241,16 +256,7 @@ var _ = Describe("An instance that works", func() {
 	It("is started anew as it is when a restart is asked for while the present spec is not applied", func() {
 		startOperator(operatorOptions{})
 		p := apply(namespace, "cam", recreate)
-		first := running(p, "1")
-		modify(p, image("broken:1"))
-		isEnding(first)
-		kubeletEnds(first, corev1.PodSucceeded)
-		second := thePod(p, "2")
-		crashes(second)
-		isEnding(second)
-		kubeletEnds(second, corev1.PodFailed)
-		third := works(thePod(p, "3"))
-		Eventually(updated(p)).Should(HaveField("Reason", doryv1alpha1.ReasonRevertedToLastGood))
+		third := reverted(p)
 		modify(p, func(p *doryv1alpha1.Processor) { p.Spec.RestartedAt = "2026-11-30T12:00:00Z" })
 		isEnding(third)
 		kubeletEnds(third, corev1.PodSucceeded)
@@ -263,16 +269,7 @@ var _ = Describe("An instance that works", func() {
 	It("is left for that version once more when a person deletes the record", func() {
 		startOperator(operatorOptions{})
 		p := apply(namespace, "cam", recreate)
-		first := running(p, "1")
-		modify(p, image("broken:1"))
-		isEnding(first)
-		kubeletEnds(first, corev1.PodSucceeded)
-		second := thePod(p, "2")
-		crashes(second)
-		isEnding(second)
-		kubeletEnds(second, corev1.PodFailed)
-		third := works(thePod(p, "3"))
-		Eventually(updated(p)).Should(HaveField("Reason", doryv1alpha1.ReasonRevertedToLastGood))
+		third := reverted(p)
 		Expect(k8s.Delete(ctx, &appsv1.ControllerRevision{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: records()[0]}})).To(Succeed())
 		isEnding(third)
 		Expect(records()).To(HaveLen(1))
@@ -363,16 +360,7 @@ var _ = Describe("An instance that works", func() {
 	It("comes back, too, where the epoch that was issued for that must be issued anew", func() {
 		operator := startOperator(operatorOptions{})
 		p := apply(namespace, "cam", recreate)
-		first := running(p, "1")
-		modify(p, image("broken:1"))
-		isEnding(first)
-		kubeletEnds(first, corev1.PodSucceeded)
-		second := thePod(p, "2")
-		crashes(second)
-		isEnding(second)
-		kubeletEnds(second, corev1.PodFailed)
-		third := works(thePod(p, "3"))
-		Eventually(updated(p)).Should(HaveField("Reason", doryv1alpha1.ReasonRevertedToLastGood))
+		third := reverted(p)
 
 		By("it is lost, and so is the operator that issued the next epoch, before it created a pod; a backup brings a state")
 		operator.stop()
